@@ -1,0 +1,81 @@
+"""The lab under test: what `make endpoints` says, and ways to look at its machines.
+
+LAB_ENDPOINTS names the file that `make endpoints` prints; without it `make -s endpoints` is asked.
+"""
+
+import json
+import os
+import socket
+import ssl
+import subprocess
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from drills.forum import Account
+
+ROOT = Path(__file__).resolve().parents[1]
+"""The repository."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """A machine of the lab and the container that it is made of."""
+
+    name: str
+    address: str
+    container: str
+
+    def run(self, script: str, seconds: float = 120) -> str:
+        """The output of a shell script on the machine, errors included. Raises TimeoutExpired."""
+        command = ["docker", "exec", self.container, "sh", "-c", script]
+        done = subprocess.run(command, capture_output=True, timeout=seconds, check=False)
+        return (done.stdout + done.stderr).decode(errors="replace")
+
+
+@dataclass(frozen=True)
+class Lab:
+    """What `make endpoints` says."""
+
+    forum_urls: tuple[str, ...]
+    ca_file: str
+    admin: Account
+    secrets_dir: Path
+    nodes: tuple[Node, ...]
+
+    @property
+    def swarm(self) -> tuple[Node, ...]:
+        """The machines that run the stack: all but the monitoring one."""
+        return tuple(node for node in self.nodes if node.name != "monitor")
+
+
+@cache
+def read_lab() -> Lab:
+    """The lab's endpoints. Raises what reading them raises."""
+    path = os.environ.get("LAB_ENDPOINTS")
+    text = (
+        Path(path).read_text()
+        if path
+        else subprocess.run(["make", "-s", "endpoints"], cwd=ROOT, check=True, capture_output=True).stdout
+    )
+    fields = json.loads(text)
+    password_file = Path(fields["admin_password_file"])
+    return Lab(
+        forum_urls=tuple(fields["forum_urls"]),
+        ca_file=fields["ca_file"],
+        admin=Account(fields["admin_user"], password_file.read_text().strip()),
+        secrets_dir=password_file.parent,
+        nodes=tuple(Node(node["name"], node["address"], node["container"]) for node in fields["nodes"]),
+    )
+
+
+def shake_hands(edge: str, context: ssl.SSLContext) -> ssl.SSLSocket:
+    """An open TLS connection to an edge. Raises ssl.SSLError."""
+    where = urlsplit(edge)
+    raw = socket.create_connection((where.hostname, where.port or 443), timeout=5)
+    try:
+        return context.wrap_socket(raw, server_hostname=where.hostname)
+    except BaseException:
+        raw.close()
+        raise

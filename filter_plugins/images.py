@@ -1,0 +1,85 @@
+"""Filters that name images after what they are made of."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from ansible.errors import AnsibleFilterError
+
+
+def context_hash(context: str, *ingredients: str) -> str:
+    """Hash of a build context, short enough for an image's tag.
+
+    context: path of a directory on the control machine. ingredients: whatever else the image depends on,
+    such as the reference of its base image. Returns 16 hexadecimal digits that change with any file's
+    path, executable bit or content, and with any ingredient; the time of a file doesn't matter.
+    Raises AnsibleFilterError when the directory doesn't exist or holds no file.
+    """
+    root = Path(context)
+    files = sorted(path for path in root.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    if not files:
+        raise AnsibleFilterError(f"{context} is no build context: there is no file in it")
+    digest = hashlib.sha256()
+    for path in files:
+        executable = "x" if path.stat().st_mode & 0o100 else "-"
+        content = path.read_bytes()
+        digest.update(f"{path.relative_to(root).as_posix()}\0{executable}\0{len(content)}\0".encode())
+        digest.update(content)
+    for ingredient in ingredients:
+        digest.update(f"\0{ingredient}".encode())
+    return digest.hexdigest()[:16]
+
+
+def _base_name(context: Path) -> str:
+    """The base that a Dockerfile names as the default of its argument BASE, such as base-trixie."""
+    dockerfile = context / "Dockerfile"
+    found = (
+        re.search(r"^ARG BASE=(base-[a-z]+)$", dockerfile.read_text(), re.MULTILINE)
+        if dockerfile.is_file()
+        else None
+    )
+    if not found:
+        raise AnsibleFilterError(f"{dockerfile} must name its base in a line such as ARG BASE=base-trixie")
+    return found.group(1)
+
+
+def image_set(
+    components: Iterable[str], roles_dir: str, repository: str, authorities: Iterable[str]
+) -> dict[str, dict[str, str]]:
+    """What there is to build, in the order of building: the bases, then the components.
+
+    components: names of roles. roles_dir: the folder of the roles on the control machine.
+    repository: registry and folder, such as 192.0.2.1:5000/forum. authorities: certificates (files of the
+    control machine) that the bases trust. Returns for each image its name, its reference, its context and
+    the reference of its base. Raises AnsibleFilterError for a component without a build context, or one
+    whose Dockerfile names no base.
+    """
+    contexts = {component: Path(roles_dir, component, "files", "image") for component in components}
+    bases = {component: _base_name(context) for component, context in contexts.items()}
+    trusted = [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in authorities]
+    images: dict[str, dict[str, str]] = {}
+    for name in sorted(set(bases.values())):
+        debian, context = f"debian:{name.removeprefix('base-')}-slim", f"{roles_dir}/component/files/base"
+        tag = context_hash(context, debian, *trusted)
+        images[name] = {"reference": f"{repository}/{name}:{tag}", "context": context, "base": debian}
+    for component, path in contexts.items():
+        base = images[bases[component]]["reference"]
+        # The registry's address is part of a reference, not of what the image is made of.
+        tag = context_hash(str(path), base.rpartition(":")[2])
+        images[component] = {
+            "reference": f"{repository}/{component}:{tag}",
+            "context": str(path),
+            "base": base,
+        }
+    return images
+
+
+class FilterModule:
+    """The filters of this file, as Ansible looks for them."""
+
+    def filters(self) -> dict[str, Callable[..., object]]:
+        """Names and functions."""
+        return {"context_hash": context_hash, "image_set": image_set}

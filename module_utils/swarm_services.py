@@ -1,0 +1,129 @@
+"""What a swarm says about the services of a stack, as plain facts.
+
+The functions take what Docker's API answers with, so that they can be tested without an engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+Attributes = Mapping[str, Any]
+
+#: States of a rollout that end it without the wanted version running.
+ROLLED_BACK = ("paused", "rollback_started", "rollback_paused", "rollback_completed")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far one is. running and wanted count tasks; fault is empty unless something is wrong for good."""
+
+    service: str
+    running: int
+    wanted: int
+    fault: str = ""
+    errors: tuple[str, ...] = field(default=())
+
+    @property
+    def done(self) -> bool:
+        """Whether every wanted task of the newest version runs (or, of a job, has ended well)."""
+        return not self.fault and self.running >= self.wanted
+
+    def __str__(self) -> str:
+        words = f"{self.service} {self.running}/{self.wanted}"
+        if self.fault:
+            words += f": {self.fault}"
+        if self.errors and not self.done:
+            words += f" ({'; '.join(self.errors)})"
+        return words
+
+
+def is_job(service: Attributes) -> bool:
+    """Whether a service runs to an end instead of for ever."""
+    mode = service["Spec"]["Mode"]
+    return "ReplicatedJob" in mode or "GlobalJob" in mode
+
+
+def wanted_tasks(service: Attributes, nodes: int) -> int:
+    """How many tasks a service should have. nodes: how many nodes a global service runs on."""
+    mode = service["Spec"]["Mode"]
+    if "Replicated" in mode:
+        return int(mode["Replicated"].get("Replicas", 1))
+    if "ReplicatedJob" in mode:
+        return int(mode["ReplicatedJob"].get("TotalCompletions", 1))
+    return nodes
+
+
+def _task_error(task: Attributes) -> str:
+    status = task.get("Status", {})
+    code = status.get("ContainerStatus", {}).get("ExitCode")
+    error = status.get("Err") or status.get("Message") or status.get("State", "")
+    return f"{error} (exit code {code})" if code and f"({code})" not in error else str(error)
+
+
+def is_current(service: Attributes, task: Attributes) -> bool:
+    """Whether a task is of the service's newest version: the same specification, or the same run of a job."""
+    if is_job(service):
+        iteration = service.get("JobStatus", {}).get("JobIteration", {}).get("Index", 0)
+        return bool(task.get("JobIteration", {}).get("Index", 0) == iteration)
+    wanted, given = service["Spec"]["TaskTemplate"], task.get("Spec", {})
+    keys = ("ContainerSpec", "Resources", "ForceUpdate")
+    return all(_without_digest(wanted.get(key)) == _without_digest(given.get(key)) for key in keys)
+
+
+def _without_digest(value: Any) -> Any:
+    # The swarm may pin an image by digest in a task but not in the service.
+    if isinstance(value, Mapping) and "Image" in value:
+        return {**value, "Image": value["Image"].partition("@")[0]}
+    return value
+
+
+def progress(service: Attributes, tasks: Sequence[Attributes], nodes: int) -> Progress:
+    """How far one service is.
+
+    service, tasks: what the API answers for the service and all its tasks. nodes: how many nodes are up.
+    """
+    name, wanted = service["Spec"]["Name"], wanted_tasks(service, nodes)
+    current = [task for task in tasks if is_current(service, task)]
+    update = service.get("UpdateStatus", {})
+    good = "complete" if is_job(service) else "running"
+    running = sum(task["Status"]["State"] == good for task in current)
+    # What was rolled back is no longer the service's newest version, but its tasks tell why.
+    suspects = _since(tasks, update.get("StartedAt", "")) if update.get("State") in ROLLED_BACK else current
+    failed = [task for task in suspects if task["Status"]["State"] in ("failed", "rejected")]
+    failed.sort(key=lambda task: task["Status"].get("Timestamp", ""), reverse=True)
+    waiting = [task for task in current if task["Status"].get("Err") and task["Status"]["State"] == "pending"]
+    errors = tuple(dict.fromkeys(_task_error(task) for task in (failed + waiting)[:3]))
+    fault = ""
+    if update.get("State") in ROLLED_BACK:
+        fault = f"{update['State'].replace('_', ' ')}: {update.get('Message', '')}"
+    elif is_job(service) and failed and _gives_up(service, len(failed)):
+        fault = "the job failed"
+    elif update.get("State") == "updating":
+        running = min(running, max(wanted - 1, 0))
+    return Progress(name, running, wanted, fault, errors)
+
+
+def _since(tasks: Sequence[Attributes], moment: str) -> list[Attributes]:
+    # Times of the API are in UTC with the same form throughout, and sort as text.
+    return [task for task in tasks if task["Status"].get("Timestamp", "") >= moment]
+
+
+def _gives_up(service: Attributes, failures: int) -> bool:
+    policy = service["Spec"]["TaskTemplate"].get("RestartPolicy", {})
+    attempts = policy.get("MaxAttempts", 0)
+    return policy.get("Condition") == "none" or bool(attempts and failures > attempts)
+
+
+def used_names(services: Sequence[Attributes], kind: str) -> set[str]:
+    """Names of the secrets or configs that services use, also those that a rollback would need.
+
+    kind: Secrets or Configs, as Docker's API spells it.
+    """
+    names: set[str] = set()
+    for service in services:
+        for spec in (service.get("Spec"), service.get("PreviousSpec")):
+            container = (spec or {}).get("TaskTemplate", {}).get("ContainerSpec", {})
+            names.update(entry[f"{kind[:-1]}Name"] for entry in container.get(kind) or [])
+    return names

@@ -1,0 +1,108 @@
+"""What every component repeats: names by content, secrets and configs, a fragment."""
+
+from __future__ import annotations
+
+import base64
+import re
+from typing import Any
+
+import pytest
+import yaml
+from role_lab import PREFIX, Run, Swarm, words
+
+FRAGMENT = "/etc/trial/stack.d/parrot.yml"
+PASSWORD = "trial-password-of-a-parrot"  # noqa: S105 - as in the trial room's defaults
+
+
+@pytest.fixture
+def fragment(swarm: Swarm) -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load(swarm.manager.file(FRAGMENT).content_string)
+    return content
+
+
+def published(swarm: Swarm, kind: str) -> list[str]:
+    return [name for name in swarm.names(kind) if name.startswith("trial_")]
+
+
+def test_the_fragment_says_who_wrote_it_and_only_root_reads_it(swarm: Swarm) -> None:
+    written = swarm.manager.file(FRAGMENT)
+    assert written.content_string.startswith("# Ansible managed\n")
+    assert (written.user, written.mode) == ("root", 0o640)
+    assert PASSWORD not in written.content_string
+
+
+def test_the_service_gets_what_it_does_not_say(fragment: dict[str, Any]) -> None:
+    service = fragment["services"]["parrot"]
+    assert re.fullmatch(rf"{re.escape(PREFIX)}\.14:5000/trial/parrot:[0-9a-f]{{16}}", service["image"])
+    assert service["read_only"]
+    assert service["init"]
+    assert service["cap_drop"] == ["ALL"]
+    assert service["deploy"]["endpoint_mode"] == "dnsrr"
+    assert service["deploy"]["update_config"]["failure_action"] == "rollback"
+    assert service["deploy"]["update_config"]["monitor"] == "3s", "what a service says wins"
+    assert service["secrets"] == [
+        {
+            "target": "parrot_password",
+            "uid": "10001",
+            "gid": "10001",
+            "mode": 0o400,
+            "source": "parrot_password",
+        }
+    ]
+
+
+def test_only_what_is_used_is_declared(fragment: dict[str, Any]) -> None:
+    assert fragment["networks"] == {"misago": {"external": True, "name": "trial_misago"}}
+    assert list(fragment["volumes"]) == ["nest"]
+
+
+def test_the_config_is_published_under_the_name_of_its_content(
+    swarm: Swarm, fragment: dict[str, Any]
+) -> None:
+    (name,) = published(swarm, "config")
+    assert re.fullmatch(r"trial_parrot_parrot\.conf_[0-9a-f]{12}", name)
+    assert fragment["configs"]["parrot.conf"] == {"external": True, "name": name}
+    specification = swarm.inspect("config", name)[0]["Spec"]
+    assert base64.b64decode(specification["Data"]).decode() == "# Ansible managed\nsay hello\n"
+    assert specification["Labels"]["forum.stack"] == "trial"
+
+
+def test_the_secret_is_published_and_told_to_nobody(swarm: Swarm, fragment: dict[str, Any]) -> None:
+    (name,) = published(swarm, "secret")
+    assert re.fullmatch(r"trial_parrot_parrot_password_[0-9a-f]{12}", name)
+    assert fragment["secrets"]["parrot_password"] == {"external": True, "name": name}
+    assert PASSWORD not in swarm.manager.check_output("docker secret inspect %s", name)
+
+
+def test_an_unknown_network_is_refused_and_nothing_is_written(ansible: Run, swarm: Swarm) -> None:
+    before = swarm.manager.file(FRAGMENT).content_string
+    refused = ansible("converge.yml", parrot_network="jungle")
+    assert refused.returncode != 0
+    assert "service parrot is on the network 'jungle': the stack has edge, misago" in words(refused.stdout)
+    assert swarm.manager.file(FRAGMENT).content_string == before
+
+
+def test_an_empty_secret_is_refused_and_nothing_is_published(ansible: Run, swarm: Swarm) -> None:
+    before = published(swarm, "secret")
+    refused = ansible("converge.yml", parrot_password="", component_secure_logging=False)
+    assert refused.returncode != 0
+    assert "trial_parrot_parrot_password is empty: give it a value in the inventory" in words(refused.stdout)
+    assert published(swarm, "secret") == before
+
+
+def test_a_change_is_a_new_name_beside_the_old_one_and_no_value_is_printed(
+    ansible: Run, swarm: Swarm, fragment: dict[str, Any]
+) -> None:
+    before = {kind: published(swarm, kind) for kind in ("secret", "config")}
+    other = "another-password-of-a-parrot"
+
+    changed = ansible("converge.yml", "-vvv", "--diff", parrot_word="goodbye", parrot_password=other)
+
+    assert changed.returncode == 0, changed.stdout
+    assert other not in changed.stdout + changed.stderr
+    for kind, names in before.items():
+        assert set(names) < set(published(swarm, kind)), "what runs still needs the old one"
+        assert len(published(swarm, kind)) == len(names) + 1
+    now = yaml.safe_load(swarm.manager.file(FRAGMENT).content_string)
+    assert now["secrets"] != fragment["secrets"]
+    assert now["configs"] != fragment["configs"]

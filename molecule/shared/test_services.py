@@ -1,0 +1,102 @@
+"""What holds for the services of every component, of which the scenario is named after one."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import re
+from typing import Any
+
+import pytest
+import yaml
+from role_lab import MANAGERS, Swarm, Task
+
+ROLE = os.environ.get("MOLECULE_SCENARIO_NAME", "")
+
+
+@pytest.fixture(scope="module")
+def services(swarm: Swarm) -> dict[str, dict[str, Any]]:
+    """The component's services as its fragment declares them, without jobs."""
+    fragment = yaml.safe_load(swarm.manager.file(f"/etc/forum/stack.d/{ROLE}.yml").content_string)
+    return {str(name): dict(service) for name, service in fragment["services"].items()}
+
+
+@pytest.fixture(scope="module")
+def tasks(swarm: Swarm, services: dict[str, dict[str, Any]]) -> dict[str, list[Task]]:
+    return {name: swarm.tasks(name) for name in services}
+
+
+def test_every_task_runs_and_is_healthy(
+    services: dict[str, dict[str, Any]], tasks: dict[str, list[Task]]
+) -> None:
+    assert {name: len(found) for name, found in tasks.items()} == {
+        name: service["deploy"]["replicas"] for name, service in services.items()
+    }
+    health = {task.inspect()["State"]["Health"]["Status"] for found in tasks.values() for task in found}
+    assert health == {"healthy"}
+
+
+def test_they_run_without_any_privilege(tasks: dict[str, list[Task]]) -> None:
+    for name, found in tasks.items():
+        task = found[0]
+        status = task.output("cat", "/proc/self/status")
+        assert re.search(r"^Uid:\t10001\t10001\t", status, re.MULTILINE), name
+        assert re.search(r"^CapEff:\t0000000000000000$", status, re.MULTILINE), name
+        settings = task.inspect()["HostConfig"]
+        assert settings["ReadonlyRootfs"], name
+        assert not settings["Privileged"], name
+        assert task.run("touch", "/usr/trial").rc != 0, name
+
+
+def test_they_are_limited(swarm: Swarm, services: dict[str, dict[str, Any]]) -> None:
+    for name in services:
+        resources = swarm.service(name)["Spec"]["TaskTemplate"]["Resources"]
+        assert resources["Limits"].keys() >= {"NanoCPUs", "MemoryBytes"}, name
+        assert resources["Reservations"].keys() >= {"NanoCPUs", "MemoryBytes"}, name
+
+
+def test_secrets_and_configs_are_versioned(swarm: Swarm, services: dict[str, dict[str, Any]]) -> None:
+    for name in services:
+        container = swarm.service(name)["Spec"]["TaskTemplate"]["ContainerSpec"]
+        used = [entry["SecretName"] for entry in container.get("Secrets", [])]
+        used += [entry["ConfigName"] for entry in container.get("Configs", [])]
+        for source in used:
+            assert re.fullmatch(rf"forum_{ROLE}_[a-z0-9_.]+_[0-9a-f]{{12}}", source), source
+
+
+def test_only_the_service_reads_its_secrets(tasks: dict[str, list[Task]]) -> None:
+    for name, found in tasks.items():
+        modes = found[0].output("sh", "-c", "stat --dereference --format '%a %u' /run/secrets/*").split("\n")
+        assert set(filter(None, modes)) == {"400 10001"}, name
+
+
+def test_every_config_says_that_it_is_managed(swarm: Swarm, services: dict[str, dict[str, Any]]) -> None:
+    names = {
+        entry["ConfigName"]
+        for name in services
+        for entry in swarm.service(name)["Spec"]["TaskTemplate"]["ContainerSpec"].get("Configs", [])
+    }
+    for config in swarm.inspect("config", *sorted(names)):
+        head = base64.b64decode(config["Spec"]["Data"]).decode().splitlines()[0]
+        assert "Ansible managed" in head, config["Spec"]["Name"]
+
+
+def test_no_secret_is_told(
+    swarm: Swarm,
+    services: dict[str, dict[str, Any]],
+    tasks: dict[str, list[Task]],
+    secret_values: dict[str, str],
+) -> None:
+    told = {
+        "the services": json.dumps([swarm.service(name) for name in services]),
+        "the containers": json.dumps([task.inspect() for found in tasks.values() for task in found]),
+        "the fragment": swarm.manager.file(f"/etc/forum/stack.d/{ROLE}.yml").content_string,
+    }
+    for node in MANAGERS:
+        told[f"the processes of {node}"] = swarm.machines[node].check_output("ps -eo args")
+    for name in services:
+        logs = swarm.manager.run("docker service logs --raw --tail 2000 %s", f"forum_{name}")
+        told[f"the log of {name}"] = logs.stdout + logs.stderr
+    for where, text in told.items():
+        assert not [secret for secret, value in secret_values.items() if value in text], where

@@ -1,0 +1,21 @@
+"""gunicorn's configuration. Sync workers: requests are short, bound by the processor, and nginx buffers."""
+
+from .environment import Environment
+
+_environment = Environment("MISAGO_")
+
+bind = "0.0.0.0:8000"
+wsgi_app = "forum.wsgi"
+workers = _environment.integer("WORKERS", 2)
+worker_class = "sync"
+preload_app = True
+timeout = _environment.integer("TIMEOUT", 30)
+graceful_timeout = _environment.integer("GRACEFUL_TIMEOUT", 20)
+max_requests = _environment.integer("WORKER_REQUESTS", 5000)
+max_requests_jitter = max_requests // 5
+backlog = 512
+worker_tmp_dir = "/dev/shm"  # noqa: S108 (gunicorn's heartbeat files; memory, so that a busy disk kills no worker)
+control_socket_disable = True
+accesslog = None
+errorlog = "-"
+loglevel = "info"

@@ -1,0 +1,110 @@
+"""The member's ear: its report for everybody on the network, votes for sealed requests, orders from inside."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from .election import Election
+from .member import Member
+from .orders import Orders
+from .seal import Seal
+from .votes import Request
+
+log = logging.getLogger(__name__)
+
+MAX_BODY = 4096
+
+
+class Handler(BaseHTTPRequestHandler):
+    """One request. GET /alive and /state ask. POST /vote needs a seal; orders come from the own container."""
+
+    member: Member
+    election: Election
+    orders: Orders
+    seal: Seal
+    is_alive: Callable[[], bool]
+    timeout = 5
+    server_version = "member"
+    sys_version = ""
+
+    def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002  # the base class's name
+        """Be silent: a line per question would fill the log."""
+
+    def do_GET(self) -> None:  # the base class's name
+        """Answer a question."""
+        if self.path == "/state":
+            self._answer(HTTPStatus.OK, self.member.refresh(max_age=0.3).dump())
+        elif self.path == "/alive":
+            alive = type(self).is_alive()
+            self._answer(HTTPStatus.OK if alive else HTTPStatus.SERVICE_UNAVAILABLE, str(alive))
+        else:
+            self._answer(HTTPStatus.NOT_FOUND, "")
+
+    def do_POST(self) -> None:  # the base class's name
+        """Carry out a sealed request."""
+        length = self.headers.get("Content-Length", "")
+        if not length.isdigit() or int(length) > MAX_BODY:
+            self._answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "")
+            return
+        if self.client_address[0] == "127.0.0.1":
+            self._order()
+            return
+        body = self.rfile.read(int(length))
+        word = self.headers.get("X-Nonce", "")
+        if not self.seal.holds(self.headers.get("X-Seal", ""), self.path.encode(), word.encode(), body):
+            self._answer(HTTPStatus.FORBIDDEN, "")
+        elif self.path == "/vote":
+            try:
+                request = Request.parse(body)
+            except (ValueError, TypeError, KeyError):
+                self._answer(HTTPStatus.BAD_REQUEST, "")
+                return
+            self._answer(HTTPStatus.OK, self.election.answer(request).dump())
+        else:
+            self._answer(HTTPStatus.NOT_FOUND, "")
+
+    def _order(self) -> None:
+        """Carry out an order of repmgrd: whoever calls from inside the container needs no seal."""
+        match self.path.split("/")[1:]:
+            case ["validate"]:
+                done = self.orders.validate()
+            case ["promote"]:
+                done = self.orders.promote()
+            case ["follow", number] if number.isdigit() and 0 < int(number) <= self.orders.members:
+                done = self.orders.follow(int(number))
+            case _:
+                self._answer(HTTPStatus.NOT_FOUND, "")
+                return
+        self._answer(HTTPStatus.OK if done else HTTPStatus.CONFLICT, "")
+
+    def _answer(self, status: HTTPStatus, text: str) -> None:
+        body = text.encode()
+        word = self.headers.get("X-Nonce", "")
+        # Whoever asked may be gone by now.
+        with contextlib.suppress(ConnectionError):
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.send_header("X-Seal", self.seal.sign(word.encode(), body))
+            self.end_headers()
+            self.wfile.write(body)
+
+
+def serve(
+    port: int, member: Member, election: Election, orders: Orders, seal: Seal, is_alive: Callable[[], bool]
+) -> None:
+    """Answer requests for good. Raises OSError if the port is taken."""
+    parts = {
+        "member": member,
+        "election": election,
+        "orders": orders,
+        "seal": seal,
+        "is_alive": staticmethod(is_alive),
+    }
+    server = ThreadingHTTPServer(("0.0.0.0", port), type("MemberHandler", (Handler,), parts))  # noqa: S104
+    server.daemon_threads = True
+    server.serve_forever()

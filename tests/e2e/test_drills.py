@@ -1,0 +1,84 @@
+"""Every drill once, through its playbook, with generous limits (docs/drills.md has the figures)."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from drills.lab import ROOT, Lab
+
+GENEROSITY = 3
+# Seconds without an acknowledged post that a drill may cost on a quiet lab.
+LIMITS = {
+    "pgpool": 2,
+    "haproxy": 2,
+    "misago": 2,
+    "nginx": 2,
+    "redis_master": 5,
+    "postgres_primary": 8,
+    "network": 15,
+    "node": 15,
+    "power": 120,
+}
+HEALED = 60
+MINUTES = 12
+
+
+# A machine that comes back can bring a Sentinel that goes on naming the old master (docs/drills.md, Open). Until that
+# is mended, these drills are run by hand and judged by hand.
+OPEN = ("network", "node", "power")
+
+
+@pytest.mark.parametrize(
+    "drill",
+    [
+        pytest.param(
+            drill, marks=pytest.mark.skip(reason="open: a returning Sentinel may name the old master")
+        )
+        if drill in OPEN
+        else drill
+        for drill in LIMITS
+    ],
+)
+def test_drill(drill: str, lab: Lab, artifacts: Path) -> None:
+    report = run_drill(drill, artifacts / "drills" / drill)
+    figures = report["figures"]
+    assert report["passed"], report["faults"]
+    assert figures["acknowledged"] > 20
+    assert figures["errors_before"] == 0
+    assert figures["stale_reads"] == 0
+    assert {name for name, markers in report["promises"].items() if markers} <= {"appeared"}
+    outage = figures["outage"] if drill != "power" else _since_power_came_back(report)
+    assert outage <= LIMITS[drill] * GENEROSITY
+    assert figures["healed"]["postgres"] <= HEALED * GENEROSITY
+    assert figures["whole_again"] <= HEALED * GENEROSITY
+    assert lab.forum_urls
+
+
+def _since_power_came_back(report: dict[str, Any]) -> float:
+    """From the machines' start to the next acknowledged post."""
+    started = next(event["at"] for event in report["events"] if event["name"] == "restored")
+    return float(report["figures"]["next_acknowledged"]) - float(started)
+
+
+def run_drill(drill: str, reports: Path) -> dict[str, Any]:
+    """Run the playbook; the report of that run. Raises AssertionError when it made none."""
+    before = set(reports.glob("*/report.json"))
+    playbook = Path(sys.executable).with_name("ansible-playbook")
+    command = [playbook, "playbooks/drill.yml", "-e", f"drill={drill}", "-e", f"drill_report_dir={reports}"]
+    done = subprocess.run(
+        [str(word) for word in command],
+        cwd=ROOT,
+        env={**os.environ, "ANSIBLE_FORCE_COLOR": "0"},
+        capture_output=True,
+        text=True,
+        timeout=MINUTES * 60,
+        check=False,
+    )
+    made = set(reports.glob("*/report.json")) - before
+    assert len(made) == 1, f"{done.stdout[-4000:]}\n{done.stderr[-2000:]}"
+    return dict(json.loads(made.pop().read_text()))

@@ -1,0 +1,80 @@
+"""An image's name changes when, and only when, what it is made of changes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from ansible.errors import AnsibleFilterError
+from images import context_hash, image_set
+
+
+@pytest.fixture
+def roles(tmp_path: Path) -> Path:
+    for name, content in {
+        "component/files/base/Dockerfile": "ARG DEBIAN\nFROM ${DEBIAN}\n",
+        "redis/files/image/Dockerfile": "ARG BASE=base-trixie\nFROM ${BASE}\n",
+        "misago/files/image/Dockerfile": "ARG BASE=base-bookworm\nFROM ${BASE}\n",
+    }.items():
+        file = tmp_path / name
+        file.parent.mkdir(parents=True)
+        file.write_text(content)
+    return tmp_path
+
+
+def tags(images: dict[str, dict[str, str]]) -> dict[str, str]:
+    return {name: image["reference"].rpartition(":")[2] for name, image in images.items()}
+
+
+def test_a_context_is_known_by_its_content(roles: Path) -> None:
+    context = roles / "redis/files/image"
+    before = context_hash(str(context))
+    (context / "Dockerfile").touch()
+    (context / "__pycache__").mkdir()
+    (context / "__pycache__/x.pyc").write_text("compiled")
+    assert context_hash(str(context)) == before
+    (context / "start").write_text("#!/bin/sh\n")
+    with_start = context_hash(str(context))
+    assert with_start != before
+    (context / "start").chmod(0o755)
+    assert context_hash(str(context)) != with_start
+
+
+def test_an_ingredient_counts(roles: Path) -> None:
+    context = str(roles / "redis/files/image")
+    assert context_hash(context, "debian:trixie-slim") != context_hash(context, "debian:bookworm-slim")
+
+
+def test_an_empty_context_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(AnsibleFilterError, match="no build context"):
+        context_hash(str(tmp_path))
+
+
+def test_bases_come_before_what_is_made_of_them(roles: Path) -> None:
+    images = image_set(["redis", "misago"], str(roles), "192.0.2.1:5000/forum", [])
+    assert list(images) == ["base-bookworm", "base-trixie", "redis", "misago"]
+    assert images["misago"]["base"] == images["base-bookworm"]["reference"]
+    assert images["base-trixie"]["base"] == "debian:trixie-slim"
+
+
+def test_tags_do_not_depend_on_the_registry(roles: Path) -> None:
+    one = image_set(["redis"], str(roles), "192.0.2.1:5000/forum", [])
+    other = image_set(["redis"], str(roles), "registry.example:443/forum", [])
+    assert tags(one) == tags(other)
+
+
+def test_a_changed_base_or_authority_changes_every_image(roles: Path, tmp_path: Path) -> None:
+    before = tags(image_set(["redis", "misago"], str(roles), "r/f", []))
+    (roles / "component/files/base/extra").write_text("more")
+    after = tags(image_set(["redis", "misago"], str(roles), "r/f", []))
+    assert all(before[name] != after[name] for name in before)
+    authority = tmp_path / "ca.crt"
+    authority.write_text("certificate")
+    trusting = tags(image_set(["redis", "misago"], str(roles), "r/f", [str(authority)]))
+    assert all(after[name] != trusting[name] for name in after)
+
+
+def test_a_dockerfile_names_its_base(roles: Path) -> None:
+    (roles / "redis/files/image/Dockerfile").write_text("FROM debian:latest\n")
+    with pytest.raises(AnsibleFilterError, match="must name its base"):
+        image_set(["redis"], str(roles), "r/f", [])

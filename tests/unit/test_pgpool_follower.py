@@ -1,0 +1,85 @@
+"""What Pgpool is told about the members."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "roles/pgpool/files/image"))
+
+from pgpool_follower.follow import Do, Order, Word, decide, primary_of
+from pgpool_follower.pool import Backend, PcpError, parse_backends
+from pgpool_follower.settings import load
+
+# As pcp_node_info of Pgpool-II 4.6 printed it.
+NODES = """\
+postgres-0 5432 2 0.333333 up up primary primary 0 none none 2026-01-02 03:04:05
+postgres-1 5432 3 0.333333 down up standby standby 0 none none 2026-01-02 03:04:05
+postgres-2 5432 1 0.333333 waiting up standby standby 0 none none 2026-01-02 03:04:05
+"""
+
+
+def backends(primary: int, *down: int) -> list[Backend]:
+    return [Backend(f"postgres-{number}", number in down, number == primary) for number in range(3)]
+
+
+def words(primary: int | None, timeline: int = 5, **more: Word) -> dict[int, Word]:
+    said = {number: Word("standby", timeline) for number in range(3)}
+    if primary is not None:
+        said[primary] = Word("primary", timeline)
+    return said
+
+
+def test_pgpools_beliefs_are_read() -> None:
+    assert parse_backends(NODES) == backends(0, 1)
+
+
+@pytest.mark.parametrize("text", ["nonsense", "postgres-0 5432 up 0.3 up up primary"])
+def test_other_output_is_an_error(text: str) -> None:
+    with pytest.raises(PcpError, match="not a backend"):
+        parse_backends(text)
+
+
+def test_when_pgpool_is_right_nothing_is_told() -> None:
+    assert decide(words(0), backends(0)) == Order(Do.NOTHING)
+
+
+def test_a_new_primary_is_promoted() -> None:
+    assert decide(words(2), backends(0)) == Order(Do.PROMOTE, 2)
+
+
+def test_a_primary_held_for_down_is_attached_first() -> None:
+    assert decide(words(2), backends(0, 2)) == Order(Do.ATTACH, 2)
+
+
+def test_standbys_are_attached_once_they_serve() -> None:
+    assert decide(words(0), backends(0, 1, 2)) == Order(Do.ATTACH, 1)
+    silent = {0: Word("primary", 5), 2: Word("waiting", 5)}
+    assert decide(silent, backends(0, 1, 2)) == Order(Do.NOTHING)
+
+
+def test_without_a_primary_nothing_is_told() -> None:
+    assert decide(words(None), backends(0, 1)) == Order(Do.NOTHING)
+    assert decide({}, backends(0)) == Order(Do.NOTHING)
+
+
+def test_of_two_primaries_the_newer_timeline_is_true() -> None:
+    said = {0: Word("primary", 5), 1: Word("primary", 6)}
+    assert primary_of(said) == 1
+    assert decide(said, backends(0)) == Order(Do.PROMOTE, 1)
+
+
+def test_settings_come_from_the_file_and_the_secrets(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).write_text(f"{name}\n", encoding="utf-8")
+    file = tmp_path / "follower.toml"
+    file.write_text(
+        f'members = ["a", "b"]\napp_role = "misago"\n'
+        f'app_password_file = "{tmp_path}/one"\npcp_password_file = "{tmp_path}/two"\n',
+        encoding="utf-8",
+    )
+    settings = load(file)
+    assert (settings.members, settings.app_password, settings.pcp_password) == (("a", "b"), "one", "two")
+    assert "one" not in repr(settings)

@@ -1,0 +1,101 @@
+"""How far a rollout is, judged from what the swarm says."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible.module_utils.swarm_services import progress, used_names, wanted_tasks
+
+
+def service(
+    mode: dict[str, Any] | None = None, update: dict[str, str] | None = None, **extra: Any
+) -> dict[str, Any]:
+    made = {
+        "Spec": {
+            "Name": "forum_nginx",
+            "Mode": mode or {"Replicated": {"Replicas": 2}},
+            "TaskTemplate": {"ContainerSpec": {"Image": "r/nginx:2"}, "RestartPolicy": {"Condition": "none"}},
+        },
+        **extra,
+    }
+    if update:
+        made["UpdateStatus"] = update
+    return made
+
+
+def task(state: str, image: str = "r/nginx:2", **extra: Any) -> dict[str, Any]:
+    status = {"State": state, "Timestamp": "2026-01-01T00:00:00Z", **extra.pop("status", {})}
+    return {"Status": status, "Spec": {"ContainerSpec": {"Image": image}}, **extra}
+
+
+def test_all_wanted_tasks_of_the_newest_version_run() -> None:
+    state = progress(service(), [task("running"), task("running"), task("shutdown", "r/nginx:1")], 3)
+    assert state.done
+    assert str(state) == "forum_nginx 2/2"
+
+
+def test_tasks_of_the_old_version_do_not_count() -> None:
+    state = progress(service(), [task("running"), task("running", "r/nginx:1")], 3)
+    assert (state.running, state.wanted, state.done) == (1, 2, False)
+
+
+def test_an_image_pinned_by_digest_is_the_same_image() -> None:
+    assert progress(service(), [task("running", "r/nginx:2@sha256:ab")] * 2, 3).done
+
+
+def test_a_rollout_under_way_is_not_done() -> None:
+    assert not progress(service(update={"State": "updating"}), [task("running"), task("running")], 3).done
+
+
+def test_a_rollback_tells_what_became_of_the_version_that_is_gone() -> None:
+    update = {"State": "rollback_started", "Message": "rolled back", "StartedAt": "2026-01-01T00:00:00Z"}
+    before = {"Err": "task: non-zero exit (9)", "Timestamp": "2025-12-31T00:00:00Z"}
+    tasks = [
+        task("running"),
+        task("failed", "r/nginx:3", status={"Err": "task: non-zero exit (1)"}),
+        task("failed", "r/nginx:1", status=before),
+    ]
+    told = str(progress(service(update=update), tasks, 3))
+    assert "non-zero exit (1)" in told
+    assert "non-zero exit (9)" not in told
+
+
+def test_a_rollback_is_a_fault_and_says_why() -> None:
+    state = progress(
+        service(update={"State": "rollback_completed", "Message": "update rolled back"}),
+        [task("failed", status={"Err": "task: non-zero exit (1)"})],
+        3,
+    )
+    assert not state.done
+    assert "rollback completed: update rolled back" in str(state)
+    assert "non-zero exit (1)" in str(state)
+
+
+def test_a_task_that_finds_no_node_says_so() -> None:
+    state = progress(service(), [task("pending", status={"Err": "no suitable node"})], 3)
+    assert "no suitable node" in str(state)
+
+
+def test_a_job_is_done_when_it_ended_well() -> None:
+    job = service({"ReplicatedJob": {"TotalCompletions": 1}}, JobStatus={"JobIteration": {"Index": 7}})
+    ended = task("complete", JobIteration={"Index": 7})
+    assert progress(job, [ended], 3).done
+    assert not progress(job, [task("complete", JobIteration={"Index": 6})], 3).done
+
+
+def test_a_job_that_failed_and_is_not_tried_again_is_a_fault() -> None:
+    job = service({"ReplicatedJob": {"TotalCompletions": 1}}, JobStatus={"JobIteration": {"Index": 7}})
+    failed = task("failed", JobIteration={"Index": 7}, status={"Err": "task: non-zero exit (1)"})
+    assert progress(job, [failed], 3).fault == "the job failed"
+
+
+def test_a_global_service_wants_a_task_per_node() -> None:
+    assert wanted_tasks(service({"Global": {}}), 3) == 3
+
+
+def test_what_a_rollback_would_need_is_in_use() -> None:
+    now = service()
+    now["Spec"]["TaskTemplate"]["ContainerSpec"]["Secrets"] = [{"SecretName": "new"}]
+    before = {"TaskTemplate": {"ContainerSpec": {"Secrets": [{"SecretName": "old"}]}}}
+    assert used_names([{**now, "PreviousSpec": before}], "Secrets") == {"new", "old"}
+    assert used_names([now], "Configs") == set()
