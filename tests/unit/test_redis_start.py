@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -339,28 +340,85 @@ def test_a_new_sentinel_watches_whom_the_others_name(stage: Stage) -> None:
     assert "sentinel monitor mymaster redis-2 6379 2\n" in stage.file("data/sentinel.conf")
 
 
-def test_a_sentinel_keeps_what_it_learnt_and_takes_new_settings(stage: Stage) -> None:
-    learnt = (
-        "sentinel myid 0123456789\n"
-        "sentinel config-epoch mymaster 7\n"
-        "sentinel leader-epoch mymaster 7\n"
-        "sentinel known-replica mymaster redis-0 6379\n"
-        "sentinel known-sentinel mymaster sentinel-2 26379 abc\n"
-        "sentinel current-epoch 7\n"
-    )
-    (stage.data / "sentinel.conf").write_text(
-        f'requirepass "old"\nsentinel monitor mymaster redis-1 6379 2\n'
-        f"sentinel down-after-milliseconds mymaster 9999\n{learnt}"
-    )
-    stage.vote("redis-2", "sentinel-1", "sentinel-2")
+IDENTITY = ["sentinel myid 0123456789", "sentinel current-epoch 7"]
+PEERS = ["sentinel known-sentinel mymaster sentinel-2 26379 abc"]
+ABOUT_THE_MASTER = [
+    "sentinel config-epoch mymaster 7",
+    "sentinel leader-epoch mymaster 7",
+    "sentinel known-replica mymaster redis-0 6379",
+]
+
+
+def has_learnt(stage: Stage, master: str) -> None:
+    """The volume holds the state of a Sentinel that watched that master."""
+    settings = ['requirepass "old"', "sentinel down-after-milliseconds mymaster 9999"]
+    monitor = [f"sentinel monitor mymaster {master} 6379 2"]
+    lines = settings + monitor + IDENTITY + PEERS + ABOUT_THE_MASTER
+    (stage.data / "sentinel.conf").write_text("".join(f"{line}\n" for line in lines))
+
+
+@pytest.mark.parametrize("named", ["redis-1", ""])
+def test_a_sentinel_keeps_what_it_learnt_and_takes_new_settings(stage: Stage, named: str) -> None:
+    has_learnt(stage, "redis-1")
+    if named:
+        stage.vote(named, "sentinel-1", "sentinel-2")
     stage.answer("redis-1", 6379, "PONG")
     stage.start("start-sentinel", "sentinel-0")
-    now = stage.file("data/sentinel.conf")
-    assert "sentinel monitor mymaster redis-1 6379 2\n" in now
-    assert all(f"{line}\n" in now for line in learnt.splitlines())
-    assert "sentinel down-after-milliseconds mymaster 1200\n" in now
-    assert "old" not in now
-    assert "9999" not in now
+    now = stage.file("data/sentinel.conf").splitlines()
+    assert "sentinel monitor mymaster redis-1 6379 2" in now
+    assert set(IDENTITY + PEERS + ABOUT_THE_MASTER) <= set(now)
+    assert "sentinel down-after-milliseconds mymaster 1200" in now
+    assert not any("old" in line or "9999" in line for line in now)
+
+
+def test_a_sentinel_that_was_away_follows_the_others(stage: Stage) -> None:
+    has_learnt(stage, "redis-1")
+    stage.vote("redis-0", "sentinel-1", "sentinel-2")
+    stage.answer("redis-0", 6379, "PONG")
+    stage.start("start-sentinel", "sentinel-0")
+    now = stage.file("data/sentinel.conf").splitlines()
+    assert "sentinel monitor mymaster redis-0 6379 2" in now
+    assert set(IDENTITY + PEERS) <= set(now)
+    assert not set(ABOUT_THE_MASTER) & set(now)
+
+
+def runs_for(stage: Stage, seconds: float) -> bool:
+    """Whether a Sentinel that this one's server plays runs so long without being told to stop."""
+    (stage.root / "status").unlink()
+    with subprocess.Popen(
+        [stage.root / "bin" / "start-sentinel"], env=stage.environment("sentinel-0", 1), start_new_session=True
+    ) as process:
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return True
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    return False
+
+
+def test_a_sentinel_that_both_others_contradict_starts_again(stage: Stage) -> None:
+    stage.vote("redis-1", "sentinel-1", "sentinel-2")
+    stage.answer("redis-1", 6379, "PONG")
+    stage.answer("127.0.0.1", 26379, "redis-0\n6379")
+    assert not runs_for(stage, 15)
+    assert "server stopped" in stage.file("asked")
+
+
+@pytest.mark.parametrize(
+    ("own", "others"),
+    [("redis-1", ("redis-1", "redis-1")), ("redis-0", ("redis-1", "redis-2")), ("redis-0", ("redis-1",))],
+)
+def test_a_sentinel_heeds_nothing_less_than_a_majority(
+    stage: Stage, own: str, others: tuple[str, ...]
+) -> None:
+    for sentinel, master in zip(SENTINELS[1:], others, strict=False):
+        stage.vote(master, sentinel)
+    stage.answer("redis-1", 6379, "PONG")
+    stage.answer("redis-0", 6379, "PONG")
+    stage.answer("127.0.0.1", 26379, f"{own}\n6379")
+    assert runs_for(stage, 3)
 
 
 def test_a_sentinel_gives_the_recorded_master_time(stage: Stage) -> None:
