@@ -28,22 +28,7 @@ HEALED = 60
 MINUTES = 12
 
 
-# A machine that comes back can bring a Sentinel that goes on naming the old master (docs/drills.md, Open). Until that
-# is mended, these drills are run by hand and judged by hand.
-OPEN = ("network", "node", "power")
-
-
-@pytest.mark.parametrize(
-    "drill",
-    [
-        pytest.param(
-            drill, marks=pytest.mark.skip(reason="open: a returning Sentinel may name the old master")
-        )
-        if drill in OPEN
-        else drill
-        for drill in LIMITS
-    ],
-)
+@pytest.mark.parametrize("drill", LIMITS)
 def test_drill(drill: str, lab: Lab, artifacts: Path) -> None:
     report = run_drill(drill, artifacts / "drills" / drill)
     figures = report["figures"]
