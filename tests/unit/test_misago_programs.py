@@ -339,7 +339,7 @@ class TestMaintenance:
                 raise OSError(12, "Cannot allocate memory")
             return {"command": name, "exit_code": 1 if name == "a" else 0}
 
-        assert maintenance.run_all(["a", "b", "c"], run, lines.append, threading.Event()) == 2
+        assert maintenance.run_all(["a", "b", "c"], run, lines.append, threading.Event()) == ("a", "b")
         assert [line["command"] for line in lines] == ["a", "b", "c"]
 
     def test_no_command_begins_once_the_program_stops(self) -> None:

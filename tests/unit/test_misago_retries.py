@@ -38,6 +38,22 @@ for error_class in (_Error, OperationalError, IntegrityError):
     error_class.__module__ = "psycopg.errors"
 
 
+class ConnectionError(Exception):  # noqa: A001  # redis-py's own name for it
+    """As redis-py has it."""
+
+
+class AuthenticationError(ConnectionError):
+    """Likewise."""
+
+
+class ResponseError(Exception):
+    """Likewise."""
+
+
+for redis_error in (ConnectionError, AuthenticationError, ResponseError):
+    redis_error.__module__ = "redis.exceptions"
+
+
 class Forum:
     """An application whose runs are scripted: an error, or None for success. commits is what it has committed."""
 
@@ -165,6 +181,32 @@ def test_the_reason_is_found_in_the_chain(state: str | None, reason: str) -> Non
     later = RuntimeError("while that was handled")
     later.__context__ = django
     assert retries.reason_to_retry(later) == reason
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (ConnectionError("Connection refused"), "connection"),
+        (ResponseError("NOREPLICAS Not enough good replicas to write."), "connection"),
+        (ResponseError("WRONGTYPE Operation against a key"), None),
+        (AuthenticationError("WRONGPASS"), None),
+    ],
+)
+def test_a_redis_that_fails_over_is_a_lost_connection(error: Exception, reason: str | None) -> None:
+    kombu = RuntimeError("wrapped")
+    kombu.__cause__ = error
+    assert retries.reason_to_retry(kombu) == reason
+
+
+def test_patience_begins_with_the_first_failure() -> None:
+    class Slow(Forum):
+        """The database goes away after the request has taken ten seconds."""
+
+        def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Answer:
+            self.now += 10
+            return super().__call__(environ, start_response)
+
+    assert call(Slow(OperationalError(None), None).retrying(patience=4), environ())[0] == "200 OK"
 
 
 def test_a_chain_that_bites_its_tail_ends() -> None:

@@ -46,6 +46,20 @@ class ReadOnlyError(ResponseError):
     """Likewise."""
 
 
+# Ours knows redis-py's errors by their names, two of which are names of Python's own.
+for stand_in in (
+    RedisError,
+    RedisConnectionError,
+    RedisTimeoutError,
+    AuthenticationError,
+    ResponseError,
+    ReadOnlyError,
+):
+    stand_in.__module__ = "redis.exceptions"
+RedisConnectionError.__name__ = "ConnectionError"
+RedisTimeoutError.__name__ = "TimeoutError"
+
+
 class Wrapper:
     """Django's DatabaseWrapper: what ours calls of it."""
 

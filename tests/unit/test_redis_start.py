@@ -386,7 +386,9 @@ def runs_for(stage: Stage, seconds: float) -> bool:
     """Whether a Sentinel that this one's server plays runs so long without being told to stop."""
     (stage.root / "status").unlink()
     with subprocess.Popen(
-        [stage.root / "bin" / "start-sentinel"], env=stage.environment("sentinel-0", 1), start_new_session=True
+        [stage.root / "bin" / "start-sentinel"],
+        env=stage.environment("sentinel-0", 1),
+        start_new_session=True,
     ) as process:
         try:
             process.wait(seconds)

@@ -14,20 +14,9 @@ from django.core.cache.backends.redis import RedisCache, RedisCacheClient
 from redis import Redis, exceptions
 
 from .patience import Patience, pause
-
-# What a Redis that just became master, or is about to, answers to a write.
-NOT_YET = ("NOREPLICAS", "MASTERDOWN", "LOADING")
+from .retries import redis_fails_over
 
 patience = Patience(settings.FORUM_PATIENCE)
-
-
-def is_passing(error: Exception) -> bool:
-    """Whether the error belongs to a fail-over, and so goes away by itself."""
-    if isinstance(error, exceptions.AuthenticationError):
-        return False
-    if isinstance(error, exceptions.ConnectionError | exceptions.TimeoutError | exceptions.ReadOnlyError):
-        return True
-    return isinstance(error, exceptions.ResponseError) and str(error).startswith(NOT_YET)
 
 
 class PatientRedis(Redis):  # type: ignore[misc]  # no types are published
@@ -40,7 +29,7 @@ class PatientRedis(Redis):  # type: ignore[misc]  # no types are published
             try:
                 result = super().execute_command(*args, **options)
             except exceptions.RedisError as error:
-                if not is_passing(error) or not patience.failed():
+                if not redis_fails_over(error) or not patience.failed():
                     raise
                 if isinstance(error, exceptions.ReadOnlyError):
                     # HAProxy cuts the sessions of an old master; do not go on talking to it until then.

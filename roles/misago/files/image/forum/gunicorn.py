@@ -4,7 +4,9 @@ from .environment import Environment
 
 _environment = Environment("MISAGO_")
 
-bind = "0.0.0.0:8000"
+# The second one is for the health check: a worker serves its sockets in turn, so the check doesn't queue behind all
+# visitors who wait at the first one, and a forum that is merely busy isn't taken for a dead one.
+bind = ["0.0.0.0:8000", "127.0.0.1:8001"]
 wsgi_app = "forum.wsgi"
 workers = _environment.integer("WORKERS", 2)
 worker_class = "sync"

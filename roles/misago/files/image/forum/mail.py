@@ -18,9 +18,11 @@ SMTP = "django.core.mail.backends.smtp.EmailBackend"
     autoretry_for=(OSError,),
     max_retries=8,
     retry_backoff=30,
+    # Below the broker's visibility time-out: a message that waits longer would be handed out twice.
+    retry_backoff_max=300,
 )
 def deliver(fields: dict[str, Any], alternatives: list[list[str]]) -> None:
-    """Sends one message by SMTP. A server that can't be reached is tried again for about two hours."""
+    """Sends one message by SMTP. A server that can't be reached is tried again for half an hour."""
     message = EmailMultiAlternatives(**fields, connection=get_connection(SMTP))
     for content, kind in alternatives:
         message.attach_alternative(content, kind)

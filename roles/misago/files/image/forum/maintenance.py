@@ -94,12 +94,12 @@ def run_all(
     run: Callable[[str], Line],
     log: Callable[[Line], None],
     stopping: threading.Event,
-) -> int:
+) -> tuple[str, ...]:
     """Runs the commands in turn until stopping is set, each whatever became of the one before.
 
-    Returns how many failed.
+    Returns the names of those that failed.
     """
-    failed = 0
+    failed = []
     for name in names:
         if stopping.is_set():
             break
@@ -108,8 +108,9 @@ def run_all(
         except OSError as error:
             line = {"command": name, "exit_code": None, "output": str(error)}
         log(line)
-        failed += line["exit_code"] != 0
-    return failed
+        if line["exit_code"] != 0:
+            failed.append(name)
+    return tuple(failed)
 
 
 def log_line(line: Line) -> None:

@@ -1,8 +1,8 @@
 """Runs a request again when the database asked for it, or was lost before anything was committed.
 
 Misago's own transactions deadlock when several users reply at once, on a healthy system; and a fail-over ends
-the connections of requests that are under way. Both leave the database as it was, so the same request can be
-run again from its start, in the same worker, while the visitor only sees it take longer.
+the connections of requests that are under way, to PostgreSQL or to Redis. Both leave the database as it was, so
+the same request can be run again from its start, in the same worker, while the visitor only sees it take longer.
 
 A request that may have changed something is run again only if it has not begun to commit (nor inserted a row
 outside a transaction): after a COMMIT without an answer nobody knows whether it took place. A COMMIT that
@@ -30,6 +30,8 @@ CONFLICTS = {"40001": "serialization", "40P01": "deadlock"}
 # Beside class 08, 'connection exception': shutdown, crash, not accepting yet, and read-only as a standby is.
 LOST = frozenset({"57P01", "57P02", "57P03", "25006"})
 LARGEST_BODY = 1024 * 1024
+# What a Redis that just became master, or is about to, answers to a write.
+NOT_YET = ("NOREPLICAS", "MASTERDOWN", "LOADING", "READONLY")
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:
@@ -45,13 +47,28 @@ def causes(error: BaseException) -> Iterator[BaseException]:
         waiting += [current.__cause__, current.__context__]
 
 
+def redis_fails_over(error: BaseException) -> bool:
+    """Whether an error of redis-py, by its names, belongs to a fail-over and so goes away by itself."""
+    if not type(error).__module__.startswith("redis"):
+        return False
+    names = {base.__name__ for base in type(error).__mro__}
+    if "AuthenticationError" in names:
+        return False
+    if names & {"ConnectionError", "TimeoutError", "ReadOnlyError"}:
+        return True
+    return "ResponseError" in names and str(error).startswith(NOT_YET)
+
+
 def reason_to_retry(error: BaseException) -> str | None:
     """Why the request may succeed when run again.
 
     error: what the request raised. In its chain counts what psycopg raised: by its sqlstate, or, without one,
-    that the connection broke. Returns 'deadlock', 'serialization', 'connection', or None if it won't succeed.
+    that the connection broke; and what redis-py raised while the master changed. Returns 'deadlock',
+    'serialization', 'connection', or None if it won't succeed.
     """
     for cause in causes(error):
+        if redis_fails_over(cause):
+            return "connection"
         if not type(cause).__module__.startswith("psycopg"):
             continue
         state = getattr(cause, "sqlstate", None)
@@ -82,7 +99,7 @@ class Retrying:
     last_error: returns what the request that just ended raised, and forgets it.
     commits: returns how often this thread has begun to commit.
     conflict_tries: runs of a request that deadlocks, in all.
-    patience: seconds from the request's start within which a lost connection is tried again.
+    patience: seconds from the request's first failure within which a lost connection is tried again.
     """
 
     def __init__(
@@ -114,7 +131,7 @@ class Retrying:
         if body is None:
             return self._application(environ, start_response)
 
-        started = self._clock()
+        failed_at: float | None = None
         attempt = 0
         while True:
             attempt += 1
@@ -125,7 +142,9 @@ class Retrying:
             result = self._application(run, _recorder(answer))
             error = self._last_error()
             reason = None if error is None else reason_to_retry(error)
-            if reason is None or not self._worth_it(environ, reason, attempt, started, commits):
+            if failed_at is None:
+                failed_at = self._clock()
+            if reason is None or not self._worth_it(environ, reason, attempt, failed_at, commits):
                 if reason is not None:
                     _say("request_failed", environ, reason, attempt, error=type(error).__name__)
                 start_response(*answer[0])
@@ -138,11 +157,11 @@ class Retrying:
             _say("request_retried", environ, reason, attempt, by_this_worker=self.retried[reason])
             self._sleep(pause(attempt))
 
-    def _worth_it(self, environ: Environ, reason: str, attempt: int, started: float, commits: int) -> bool:
+    def _worth_it(self, environ: Environ, reason: str, attempt: int, failed_at: float, commits: int) -> bool:
         if environ["REQUEST_METHOD"] not in SAFE_METHODS and self._commits() != commits:
             return False
         if reason == "connection":
-            return self._clock() - started < self._patience
+            return self._clock() - failed_at < self._patience
         return attempt < self._conflict_tries
 
 

@@ -50,13 +50,13 @@ DATABASES = {
             "application_name": f"misago-{PROGRAM}",
             "sslmode": environment.text("DATABASE_SSLMODE", "prefer"),
             "gssencmode": "disable",
-            # Seconds and tries below add up to five seconds until a peer that says nothing is given up.
+            # A Pgpool whose node is gone says nothing: given up within some three seconds.
             "connect_timeout": 2,
             "keepalives": 1,
-            "keepalives_idle": 2,
+            "keepalives_idle": 1,
             "keepalives_interval": 1,
-            "keepalives_count": 3,
-            "tcp_user_timeout": 4000,
+            "keepalives_count": 2,
+            "tcp_user_timeout": 3000,
         },
     }
 }
@@ -203,12 +203,12 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {**_redis_sockets, "retry_on_timeout": True, "
 CELERY_BROKER_CONNECTION_TIMEOUT = 1.0
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None
-# A reply waits this long for the broker: some four seconds in all, then its transaction is rolled back.
+# A broker that fails over ends a reply's transaction after a try or two; forum.retries runs the request again.
 CELERY_TASK_PUBLISH_RETRY_POLICY = {
-    "max_retries": 8,
+    "max_retries": 2,
     "interval_start": 0,
     "interval_step": 0.1,
-    "interval_max": 0.5,
+    "interval_max": 0.2,
 }
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_ACKS_LATE = True

@@ -1,6 +1,7 @@
 """Runs Misago's maintenance commands once a day, and those that a user waits for more often.
 
-When a day's run was missed, because the container was down at that time, it is made up for at the next start.
+When a day's run was missed, because the container was down at that time, it is made up for at the next start. A
+command that failed, perhaps in the middle of a fail-over, is run again twice, some minutes apart.
 The time of the last run is kept in the forum's cache; if that is lost, the next run is simply the next day's.
 """
 
@@ -25,6 +26,8 @@ from ...maintenance import DAILY, FREQUENT, Line, is_due, log_line, run_all, run
 HEARTBEAT = Path("/tmp/maintenance-alive")  # noqa: S108 (the container's own tmpfs)
 LAST_RUN = "maintenance-last-run"
 TICK = 5.0
+TRIES = 3
+AGAIN_SECONDS = 600.0
 
 
 class Command(BaseCommand):  # type: ignore[misc]  # no types are published
@@ -51,16 +54,22 @@ class Command(BaseCommand):  # type: ignore[misc]  # no types are published
 
         frequent_at = time.monotonic() + frequent_seconds
         last: datetime.datetime | None = None
+        todo: tuple[str, ...] = DAILY
+        tries, not_before = 0, 0.0
         while not stopping.is_set():
             HEARTBEAT.touch()
             now = datetime.datetime.now(tz=zone)
             try:
                 if last is None:
                     last = cache.get_or_set(LAST_RUN, now, timeout=None)
-                if is_due(now, last, at):
-                    log_line({"finished": len(DAILY), "failed": run_all(DAILY, run, log_line, stopping)})
-                    if not stopping.is_set():
-                        last = now
+                if is_due(now, last, at) and time.monotonic() >= not_before:
+                    failed = run_all(todo, run, log_line, stopping)
+                    log_line({"finished": len(todo), "failed": len(failed)})
+                    tries += 1
+                    if failed and tries < TRIES:
+                        todo, not_before = failed, time.monotonic() + AGAIN_SECONDS
+                    elif not stopping.is_set():
+                        todo, tries, last = DAILY, 0, now
                         cache.set(LAST_RUN, now, timeout=None)
             except RedisError as error:
                 log_line({"error": f"Redis: {error}"})
