@@ -63,11 +63,13 @@ class Browser:
     edges: base URLs such as `https://198.18.0.21`; each request starts with the next one in turn.
     last_edge: the address that took the last request.
     ca_file: PEM file that must have signed the forum's certificate; None trusts the machine's store.
+    host: the forum's name, when the base URLs are the addresses that it would resolve to.
     """
 
     edges: Sequence[str]
     ca_file: str | None = None
     timeouts: Timeouts = field(default_factory=Timeouts)
+    host: str | None = None
     turn: int = 0
     cookies: dict[str, str] = field(default_factory=dict)
     last_edge: str = ""
@@ -145,8 +147,8 @@ class Browser:
         timeout = self.timeouts.connect
         connection: http.client.HTTPConnection
         if where.scheme == "https":
-            connection = http.client.HTTPSConnection(
-                where.hostname or "", where.port, timeout=timeout, context=self._tls
+            connection = _NamedConnection(
+                where.hostname or "", where.port, timeout=timeout, context=self._tls, name=self.host
             )
         else:
             connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=timeout)
@@ -162,7 +164,10 @@ class Browser:
     def _headers(
         self, address: str, is_json: bool, payload: bytes | None, extra: Mapping[str, str] | None
     ) -> dict[str, str]:
-        headers = {"Accept": "application/json, text/html", "Referer": f"{address}/"}
+        origin = f"{urlsplit(address).scheme}://{self.host}" if self.host else address
+        headers = {"Accept": "application/json, text/html", "Referer": f"{origin}/"}
+        if self.host:
+            headers["Host"] = self.host
         if self.cookies:
             headers["Cookie"] = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
         if is_json:
@@ -205,6 +210,20 @@ class Browser:
         connection = self._kept.pop(address, None)
         if connection is not None:
             connection.close()
+
+
+class _NamedConnection(http.client.HTTPSConnection):
+    """A connection to an address that must prove to be the server of a name, as after a look-up of that name."""
+
+    def __init__(self, *args: Any, name: str | None, context: ssl.SSLContext, **options: Any) -> None:
+        super().__init__(*args, context=context, **options)
+        self._name = name
+        self._tls = context
+
+    def connect(self) -> None:
+        """TCP to the address, TLS with the name. Raises OSError."""
+        http.client.HTTPConnection.connect(self)
+        self.sock = self._tls.wrap_socket(self.sock, server_hostname=self._name or self.host)
 
 
 def _closed_by_peer(connection: http.client.HTTPConnection) -> bool:

@@ -34,7 +34,8 @@ class Figures:
     gap: the longest interval without acknowledgement that reaches past the failure and begins at most ten
     seconds after it. outage: the larger of the two, which is what a limit is held against.
     healed: tier -> from the failure (or from `restored`, when that is later) to when it was whole for good;
-    0 when it was never seen otherwise. None everywhere: it didn't come to that.
+    0 when it was never seen otherwise. replaced: services whose containers changed between the first and the last
+    census, if the drill took any. None everywhere: it didn't come to that.
     """
 
     next_acknowledged: float | None
@@ -51,6 +52,7 @@ class Figures:
     stale_reads: int
     failed_reads: int
     sign_ins: int
+    replaced: tuple[str, ...]
     healed: dict[str, float | None]
     whole_again: float | None
 
@@ -84,6 +86,7 @@ def measure(records: Sequence[Record]) -> Figures:
         stale_reads=readings[Sight.STALE],
         failed_reads=readings[Sight.FAILED],
         sign_ins=sum(isinstance(record, SignIn) and record.accepted for record in records),
+        replaced=replaced([record for record in records if isinstance(record, Event)]),
         healed=healed,
         whole_again=None if None in healed.values() else max((h for h in healed.values() if h), default=0.0),
     )
@@ -153,6 +156,15 @@ def _healed(tier: str, samples: Sequence[TierSample], healing_from: float) -> fl
     return max(0.0, samples[broken[-1] + 1].at - healing_from)
 
 
+def replaced(events: Sequence[Event]) -> tuple[str, ...]:
+    """Services whose containers are others in the last census than in the first one."""
+    taken = sorted((event for event in events if event.name == "census"), key=lambda event: event.began)
+    if len(taken) < 2:
+        return ()
+    changed = set(taken[0].what.split()) ^ set(taken[-1].what.split())
+    return tuple(sorted({container.partition(":")[0] for container in changed}))
+
+
 def faults(figures: Figures, verdict: Verdict) -> list[str]:
     """What a drill must not show, in words; none when it passed."""
     found = []
@@ -166,5 +178,7 @@ def faults(figures: Figures, verdict: Verdict) -> list[str]:
         found.append(f"{figures.stale_reads} readers missed their own acknowledged post")
     if figures.next_acknowledged is None:
         found.append("no post was acknowledged after the failure")
+    if figures.replaced:
+        found.append(f"containers were replaced: {', '.join(figures.replaced)}")
     found.extend(f"{tier} did not heal" for tier, seconds in figures.healed.items() if seconds is None)
     return found

@@ -27,6 +27,7 @@ class Plan:
 
     forum_urls: tuple[str, ...]
     ca_file: str | None
+    host: str | None = None
     users: int = 32
     threads: int = 8
     pace: float = 0.25
@@ -163,7 +164,7 @@ def prepare(plan: Plan, book: AccountBook, journal: Journal, say: Callable[[str]
     """
 
     def browser(number: int) -> Browser:
-        return Browser(plan.forum_urls, plan.ca_file, plan.timeouts, turn=number)
+        return Browser(plan.forum_urls, plan.ca_file, plan.timeouts, plan.host, turn=number)
 
     def known(pair: tuple[int, Account]) -> Writer | None:
         number, account = pair

@@ -50,8 +50,14 @@ def summarise(drill: str, run: str, records: Sequence[Record], contents: Mapping
         "figures": _rounded(asdict(figures)),
         "promises": {name: list(markers) for name, markers in asdict(verdict).items()},
         "events": [
-            {"name": event.name, "what": event.what, "at": round(event.began - failure.began, 3)}
+            {
+                "name": event.name,
+                "what": event.what,
+                "at": round(event.began - failure.began, 3),
+                "until": round(event.ended - failure.began, 3),
+            }
             for event in _events(records)
+            if event.name != "census"
         ],
     }
 

@@ -1,7 +1,8 @@
 """The steps of a drill, one command each; `playbooks/drill.yml` runs them in order.
 
-Each takes the run's directory, which holds run.json: drill, run, stack, forum_urls, ca_file, accounts_file,
-users, pace, machines ([{name, reach: [words]}]).
+Each takes the run's directory, which holds run.json: drill, run, stack, forum_urls, forum_host (the name that they
+are addresses of), ca_file ('' for the machine's own authorities), accounts_file, users, pace, look_every (seconds),
+machines ([{name, reach: [words]}]).
 """
 
 import argparse
@@ -21,9 +22,6 @@ from drills.accounts import AccountBook
 from drills.check import read_contents
 from drills.records import Attempt, Event, Record, TierSample, now, read_records
 
-LOOK_EVERY = 2.0
-"""Seconds between two looks: a look costs the machines about half a second of processor time each."""
-
 
 @dataclass(frozen=True)
 class Settings:
@@ -40,8 +38,18 @@ class Settings:
     @property
     def plan(self) -> ledger.Plan:
         """How the ledger writes."""
-        urls, ca_file = tuple(self.fields["forum_urls"]), self.fields["ca_file"]
-        return ledger.Plan(urls, ca_file, users=int(self.fields["users"]), pace=float(self.fields["pace"]))
+        return ledger.Plan(
+            tuple(self.fields["forum_urls"]),
+            self.ca_file,
+            self.fields["forum_host"],
+            users=int(self.fields["users"]),
+            pace=float(self.fields["pace"]),
+        )
+
+    @property
+    def ca_file(self) -> str | None:
+        """What must have signed the forum's certificate; None: an authority that this machine trusts."""
+        return self.fields["ca_file"] or None
 
     @property
     def machines(self) -> dict[str, tiers.Machine]:
@@ -53,7 +61,8 @@ class Settings:
         return tiers.look(
             list(self.machines.values()),
             self.fields["forum_urls"],
-            self.fields["ca_file"],
+            self.ca_file,
+            self.fields["forum_host"],
             self.fields["stack"],
         )
 
@@ -63,8 +72,8 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
-def write(settings: Settings, _: argparse.Namespace) -> int:
-    """Post until the stop file appears, then read everything back."""
+def write(settings: Settings, options: argparse.Namespace) -> int:
+    """Post until the stop file appears, but not for ever, then read everything back."""
     run, plan = settings.run, settings.plan
     stopping = False
 
@@ -85,7 +94,15 @@ def write(settings: Settings, _: argparse.Namespace) -> int:
     threads = ledger.start_threads(plan, writers, str(settings.fields["run"]))
     run.ready_file.write_text(json.dumps({"threads": threads}))
     say(f"{len(writers)} users write to {len(threads)} threads, one post every {plan.pace} s")
-    ledger.write_until(plan, writers, threads, journal, lambda: stopping or run.stop_file.exists())
+    # Whoever should tell it to stop may have been killed.
+    deadline = time.monotonic() + options.within
+    ledger.write_until(
+        plan,
+        writers,
+        threads,
+        journal,
+        lambda: stopping or run.stop_file.exists() or time.monotonic() > deadline,
+    )
     book.count([writer.account.username for writer in writers for _ in range(writer.posts)])
     book.save()
     say("stopped; reading every thread back")
@@ -163,7 +180,7 @@ def looks(settings: Settings, seconds: float) -> Iterator[str]:
             say(f"{time.strftime('%H:%M:%S')} {reasons or 'whole'}")
             told = reasons
         yield reasons
-        time.sleep(max(0.0, min(LOOK_EVERY, deadline - time.monotonic())))
+        time.sleep(max(0.0, min(float(settings.fields["look_every"]), deadline - time.monotonic())))
 
 
 def target(settings: Settings, options: argparse.Namespace) -> int:
@@ -202,6 +219,14 @@ def do(settings: Settings, options: argparse.Namespace) -> int:
     return 0 if options.whatever_it_returns else done.returncode
 
 
+def census(settings: Settings, _: argparse.Namespace) -> int:
+    """Record which containers run: two of these tell what was replaced in between."""
+    began = now()
+    running = sorted(f"{one.service}:{one.id}" for one in settings.look().containers)
+    settings.run.journal("events").write(Event("census", began, now(), " ".join(running)))
+    return 0
+
+
 def finish(settings: Settings, _: argparse.Namespace) -> int:
     """Judge the run and write its report; fails when a promise was broken or something did not heal."""
     records = read_records(settings.run.directory)
@@ -222,11 +247,11 @@ def arguments() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(prog="drills.steps", description=__doc__)
     steps = parser.add_subparsers(required=True, metavar="STEP")
-    for step in (write, ready, whole, watch, healed, target, do, finish):
+    for step in (write, ready, whole, watch, healed, target, do, census, finish):
         sub = steps.add_parser(step.__name__, help=step.__doc__)
         sub.add_argument("directory", type=Path, help="the run's directory, with run.json")
         sub.set_defaults(step=step)
-        if step in (ready, whole, healed):
+        if step in (write, ready, whole, healed):
             sub.add_argument("--within", type=float, default=300.0, help="seconds to wait at most")
             sub.add_argument("--steady", type=float, default=5.0, help="seconds that it must last")
         if step is watch:

@@ -77,11 +77,13 @@ def tier_of(service: str) -> str:
     return re.sub(r"-\d+$", "", service)
 
 
-def look(machines: Sequence[Machine], forum_urls: Sequence[str], ca_file: str | None, stack: str) -> Snapshot:
+def look(
+    machines: Sequence[Machine], forum_urls: Sequence[str], ca_file: str | None, host: str | None, stack: str
+) -> Snapshot:
     """Ask all machines and all edge addresses at once. Never raises for one that doesn't answer."""
     with ThreadPoolExecutor(len(machines) + len(forum_urls)) as pool:
         views = pool.map(lambda machine: _view(machine, stack), machines)
-        edges = pool.map(lambda url: _edge(url, ca_file), forum_urls)
+        edges = pool.map(lambda url: _edge(url, ca_file, host), forum_urls)
         return combine(
             dict(zip((m.name for m in machines), views, strict=True)),
             dict(zip(forum_urls, edges, strict=True)),
@@ -221,8 +223,8 @@ def _view(machine: Machine, stack: str) -> dict[str, Any]:
     return dict(answer)
 
 
-def _edge(url: str, ca_file: str | None) -> str:
-    browser = Browser([url], ca_file, Timeouts(connect=1, answer=5))
+def _edge(url: str, ca_file: str | None, host: str | None) -> str:
+    browser = Browser([url], ca_file, Timeouts(connect=1, answer=5), host)
     try:
         reply = browser.get("/healthcheck/")
     except (NotSentError, UnansweredError) as error:

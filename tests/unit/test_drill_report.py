@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from drills import report
+from drills import medians, report
 from drills.check import judge
-from drills.figures import gap_around, measure
+from drills.figures import faults, gap_around, measure
 from drills.records import (
     Attempt,
     Event,
@@ -75,6 +75,28 @@ def test_figures(outage: list[Record]) -> None:
     assert figures.errors_before == 0
     assert figures.healed == {"nginx": 0.0, "postgres": pytest.approx(5.0)}
     assert figures.whole_again == pytest.approx(5.0)
+
+
+def census(at: float, *containers: str) -> Event:
+    return Event("census", ZERO + at, ZERO + at, " ".join(containers))
+
+
+def test_what_was_replaced_between_two_looks_is_named() -> None:
+    quiet = [attempt(-1), Event("failure", ZERO, ZERO), attempt(1)]
+    first = census(-1, "nginx:a", "nginx:b", "redis-0:c")
+    assert measure([*quiet, first]).replaced == ()
+    assert measure([*quiet, first, census(9, "nginx:a", "nginx:b", "redis-0:c")]).replaced == ()
+    figures = measure([*quiet, first, census(9, "nginx:a", "nginx:d", "redis-0:c", "celery:e")])
+    assert figures.replaced == ("celery", "nginx")
+    assert faults(figures, judge([], {})) == ["containers were replaced: celery, nginx"]
+
+
+def test_several_drills_side_by_side(outage: list[Record]) -> None:
+    made = report.summarise("node", "1", outage, {})
+    longer = {**made, "figures": {**made["figures"], "outage": 9.3, "whole_again": None}}
+    lines = medians.table([made, longer, {**made, "drill": "power"}])
+    assert lines[2].startswith("| node | 2 | 7.0; 4.7 9.3 | 5.0 never | 42 | 2, 2 |")
+    assert lines[3].startswith("| power | 1 | 4.7 | 5.0 | 21 | 1, 1 |")
 
 
 def test_a_gap_before_the_failure_or_long_after_it_is_not_its_effect() -> None:
