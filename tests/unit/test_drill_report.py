@@ -82,7 +82,7 @@ def census(at: float, *containers: str) -> Event:
 
 
 def test_what_was_replaced_between_two_looks_is_named() -> None:
-    quiet = [attempt(-1), Event("failure", ZERO, ZERO), attempt(1)]
+    quiet: list[Record] = [attempt(-1), Event("failure", ZERO, ZERO), attempt(1)]
     first = census(-1, "nginx:a", "nginx:b", "redis-0:c")
     assert measure([*quiet, first]).replaced == ()
     assert measure([*quiet, first, census(9, "nginx:a", "nginx:b", "redis-0:c")]).replaced == ()
