@@ -5,12 +5,13 @@ read nothing else, and only root of the machine can see it.
 """
 
 import base64
+import hashlib
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from drills.lab import Lab, Node
+from drills.lab import ROOT, Lab, Node
 
 PLACES = {
     "containers": "docker ps -aq | xargs -r docker inspect",
@@ -20,21 +21,34 @@ PLACES = {
     "secrets": "docker secret ls -q | xargs -r docker secret inspect",
     "images": "docker images -aq | sort -u | xargs -r docker image inspect",
     "image histories": "docker images -aq | sort -u | xargs -r -n 1 docker image history --no-trunc",
-    "processes": "ps axww -o pid,args",
+    # Health checks and the like live for milliseconds: look often.
+    "processes": "for look in $(seq 40); do ps axww -o pid,args; sleep 0.2; done",
     "container logs": "docker ps -aq | xargs -r -n 1 docker logs --tail 200000",
     "journal": "journalctl --no-pager --quiet --all",
     "fragments": "cat /etc/forum/stack.d/*.yml",
 }
+# What runs of the playbooks wrote, if this lab was brought up by `make test`.
+OUTPUTS = ROOT / "artifacts" / "again"
 
 
-def values(directory: Path) -> dict[str, list[str]]:
-    """Secret's name -> the ways in which its value may be written. Short ones would be found by chance."""
+def values(lab: Lab) -> dict[str, list[str]]:
+    """Secret's name -> the ways in which its value may be written, a fast hash of it among them.
+
+    Short ones would be found by chance. Of a private key in PEM, the second line of its body.
+    """
     found = {}
-    for path in sorted(directory.iterdir()):
-        if path.is_file():
-            value = path.read_text().split("\n", 1)[0].strip()
-            assert len(value) >= 12, f"{path.name} is too short to be a secret"
-            found[path.name] = [value, base64.b64encode(value.encode()).decode().rstrip("=")]
+    for path in sorted(lab.secrets_dir.iterdir()):
+        value = path.read_text().split("\n", 1)[0].strip()
+        assert len(value) >= 12, f"{path.name} is too short to be a secret"
+        coded = value.encode()
+        hashes = [hashlib.new(name, coded).hexdigest() for name in ("md5", "sha1", "sha224", "sha256")]
+        found[path.name] = [value, base64.b64encode(coded).decode().rstrip("="), *hashes]
+    state = lab.secrets_dir.parent
+    for path in [*sorted((state / "pki").glob("*.key")), state / "ssh" / "id_ed25519"]:
+        found[path.name] = [path.read_text().splitlines()[2]]
+    for role in ("worker", "manager"):
+        token = lab.swarm[0].run(f"docker swarm join-token --quiet {role}").strip()
+        found[f"join token of a {role}"] = [token]
     return found
 
 
@@ -45,8 +59,8 @@ def leaks(text: str, secrets: dict[str, list[str]]) -> list[str]:
 
 @pytest.fixture(scope="module")
 def secrets(lab: Lab) -> dict[str, list[str]]:
-    found = values(lab.secrets_dir)
-    assert len(found) >= 5, f"{lab.secrets_dir} should hold every secret of the lab"
+    found = values(lab)
+    assert len(found) >= 10, f"{lab.secrets_dir} should hold every secret of the lab"
     return found
 
 
@@ -73,6 +87,14 @@ def test_nothing_on_the_machine_of_the_lab(lab: Lab, secrets: dict[str, list[str
     for command in commands:
         text = subprocess.run(command, capture_output=True, text=True, check=False, errors="replace").stdout
         assert not leaks(text, secrets), command[:3]
+
+
+def test_nothing_in_the_output_of_the_playbooks(secrets: dict[str, list[str]]) -> None:
+    outputs = sorted(OUTPUTS.glob("*.log"))
+    if not outputs:
+        pytest.skip("the lab was not brought up again by tests/again: there is no output to search")
+    for path in outputs:
+        assert not leaks(path.read_text(), secrets), path.name
 
 
 def test_the_secrets_are_used(lab: Lab, secrets: dict[str, list[str]]) -> None:
