@@ -7,7 +7,6 @@ read nothing else, and only root of the machine can see it.
 import base64
 import hashlib
 import subprocess
-from pathlib import Path
 
 import pytest
 
