@@ -33,7 +33,7 @@ OUTPUTS = ROOT / "artifacts" / "again"
 def values(lab: Lab) -> dict[str, list[str]]:
     """Secret's name -> the ways in which its value may be written, a fast hash of it among them.
 
-    Short ones would be found by chance. Of a private key in PEM, the second line of its body.
+    Short ones would be found by chance. Of a private key, the line of its file that begins the secret part.
     """
     found = {}
     for path in sorted(lab.secrets_dir.iterdir()):
@@ -43,8 +43,9 @@ def values(lab: Lab) -> dict[str, list[str]]:
         hashes = [hashlib.new(name, coded).hexdigest() for name in ("md5", "sha1", "sha224", "sha256")]
         found[path.name] = [value, base64.b64encode(coded).decode().rstrip("="), *hashes]
     state = lab.secrets_dir.parent
-    for path in [*sorted((state / "pki").glob("*.key")), state / "ssh" / "id_ed25519"]:
-        found[path.name] = [path.read_text().splitlines()[2]]
+    keys = dict.fromkeys(sorted((state / "pki").glob("*.key")), 1) | {state / "ssh" / "id_ed25519": 3}
+    for path, line in keys.items():
+        found[path.name] = [path.read_text().splitlines()[line]]
     for role in ("worker", "manager"):
         token = lab.swarm[0].run(f"docker swarm join-token --quiet {role}").strip()
         found[f"join token of a {role}"] = [token]
