@@ -23,7 +23,8 @@ holders() {
 # Under a script that holds the lock (make test) nothing is to be done; its word is taken only if it has the file open.
 lock_lab() {
   local file
-  file=$(lock_file "lab-${LAB_NAME:?}")
+  file=lab-${LAB_NAME:?}
+  file=$(lock_file "$file")
   [ ! "/proc/${FORUM_LOCK_HOLDER:-none}/fd/9" -ef "$file" ] || return 0
   mkdir -p "${file%/*}"
   exec 9>>"$file"
