@@ -19,13 +19,12 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 LAB = "unit-test"
 
-PLAYBOOK = """#!/bin/bash
+PLAYBOOK = """
 for signal in TERM HUP INT; do trap "echo $signal >>'$STUB/signals'; exit 1" "$signal"; done
 echo $$ >>"$STUB/playbooks"
 [ ! -e "$STUB/recap" ] || cat "$STUB/recap"
 while [ -e "$STUB/hold" ]; do sleep 0.02; done
 """
-NOTHING = "#!/bin/bash\n"
 
 
 class Clone:
@@ -39,16 +38,10 @@ class Clone:
         shutil.copytree(ROOT / "scripts", root / "scripts")
         (root / "tests").mkdir()
         shutil.copy(ROOT / "tests" / "again", root / "tests")
-        programs = {
-            "stub/bin/ansible-playbook": PLAYBOOK,
-            "stub/bin/docker": NOTHING,
-            "scripts/setup": NOTHING,
-        }
-        for path, text in programs.items():
-            program = root / path
-            program.parent.mkdir(parents=True, exist_ok=True)
-            program.write_text(text)
-            program.chmod(0o755)
+        (self.stub / "bin").mkdir(parents=True)
+        self.pretend("ansible-playbook", PLAYBOOK)
+        self.pretend("docker", "")
+        shutil.copy(self.stub / "bin" / "docker", root / "scripts" / "setup")
         self.environment = {
             "PATH": f"{self.stub}/bin:/usr/bin:/bin",
             "STUB": str(self.stub),
@@ -57,6 +50,12 @@ class Clone:
             "LAB_PREFIX": "192.0.2",
             "FORCE": "1",
         }
+
+    def pretend(self, program: str, script: str) -> None:
+        """Put a script of the shell in the place of a program."""
+        file = self.stub / "bin" / program
+        file.write_text(f"#!/bin/bash\n{script}\n")
+        file.chmod(0o755)
 
     def start(self, *command: str, **environment: str) -> subprocess.Popen[str]:
         """Begin a command in a session of its own, which `close` ends."""
@@ -268,3 +267,31 @@ def test_a_second_run_may_change_nothing(clone: Clone, recap: str, code: int) ->
     if code == 0:
         assert "took 0 s of the 120 s" in again.stdout or "took 1 s of the 120 s" in again.stdout
         assert (clone.root / "artifacts" / "again" / "lab.log").read_text().count(recap) == 6
+
+
+@pytest.mark.parametrize(("audit", "mended"), [("half-installed: git", True), ("", False)])
+def test_packages_are_installed_on_what_an_interrupted_run_left(
+    clone: Clone, audit: str, mended: bool
+) -> None:
+    clone.pretend("dpkg-query", "[ ${!#} = git ] && echo not-installed || echo installed")
+    clone.pretend("ls", "")  # the journal of this machine's own packages
+    clone.pretend("dpkg", f'echo "dpkg $1" >>"$STUB/calls"; [ "$1" != --audit ] || echo "{audit}"')
+    clone.pretend("apt-get", 'echo "apt-get $*" >>"$STUB/calls"')
+    script = "set -e; . scripts/common.sh; lock_setup; install_packages make git"
+    assert clone.run("bash", "-c", script).returncode == 0
+    calls = (clone.stub / "calls").read_text().splitlines()
+    assert ("dpkg --configure" in calls) is mended
+    assert calls[-1].endswith("-o DPkg::Lock::Timeout=120 install -y --no-install-recommends git")
+    assert clone.run("bash", "-c", script.replace("make git", "make")).stdout == ""
+
+
+def test_set_ups_wait_for_each_other(clone: Clone) -> None:
+    lock = ". scripts/common.sh; lock_setup; touch stub/"
+    (clone.stub / "hold").touch()
+    first = clone.start("bash", "-c", f"{lock}first; while [ -e stub/hold ]; do sleep 0.02; done")
+    eventually((clone.stub / "first").exists)
+    second = clone.start("bash", "-c", f"{lock}second")
+    time.sleep(0.3)
+    assert not (clone.stub / "second").exists()
+    clone.release()
+    assert first.wait(timeout=10) == second.wait(timeout=10) == 0
