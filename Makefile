@@ -4,7 +4,6 @@ SHELL := /bin/bash
 # A second lab beside the first: LAB_NAME=other LAB_PREFIX=198.18.7 make lab
 export LAB_NAME ?= misago
 export LAB_PREFIX ?= 198.18.0
-STATE := .lab/$(LAB_NAME)
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 
@@ -20,7 +19,7 @@ lab: ## Bring the whole system up on this machine, from nothing or again
 	@scripts/lab
 
 endpoints: ## Print the lab's addresses and files as one JSON object
-	@cat $(STATE)/endpoints.json
+	@scripts/endpoints
 
 status: ## Show machines, nodes and services of the lab
 	@scripts/status
@@ -34,8 +33,8 @@ check: setup ## Lint, type-check and unit-test
 molecule: setup ## Test every role on its own (ROLE=name for one)
 	@scripts/molecule $(ROLE)
 
-e2e: setup ## Test the lab that runs: journeys, drills
+e2e: ## Test the lab that runs: journeys, drills
 	@scripts/e2e
 
-test: ## Check, and a lab of its own from nothing with journeys and drills (KEEP=1 keeps the lab)
+test: ## Check, test every role, and a lab of its own from nothing (KEEP=1 keeps it; MOLECULE=0: no roles; INTERRUPT=1: kills)
 	@scripts/test
