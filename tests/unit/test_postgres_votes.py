@@ -88,8 +88,10 @@ def test_a_void_ballot_binds_to_no_floor() -> None:
 
 
 def test_reports_requests_and_answers_survive_the_wire() -> None:
-    report = STANDBY.but(registered=True, receivers=2, upstream="postgres-0", silence=0.25)
+    report = STANDBY.but(registered=True, receivers=2, upstream="postgres-0", silence=0.25, leaving=True)
     assert Report.parse(report.dump()) == report
+    before = report.dump().replace(', "leaving": true', "")
+    assert Report.parse(before) == report.but(leaving=False), "a member of the version before"
     request = Request("postgres-0", 9, Position(8, 7), trial=True)
     assert Request.parse(request.dump()) == request
     answer = Answer(granted=False, reason="no", term=3)
