@@ -150,8 +150,10 @@ def test_an_election_begins_exactly_its_term(tmp_path: Path) -> None:
             "00000003.history",
             "00000004.history",
         ]
-        # What PostgreSQL does: the first number without a history is the new timeline.
-        (tmp_path / "00000005.history").write_text("2\t0/6000000\tno reason\n", encoding="ascii")
+        # What PostgreSQL does: the first number without a history is the new timeline, and its history appears whole.
+        draft = tmp_path / "xlogtemp.1"
+        draft.write_text("2\t0/6000000\tno reason\n", encoding="ascii")
+        draft.rename(tmp_path / "00000005.history")
         (tmp_path / "000000050000000000000006").touch()
     for number in (3, 4):
         told = (tmp_path / f"{number:08X}.history").read_text(encoding="ascii")
