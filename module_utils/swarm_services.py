@@ -152,7 +152,7 @@ def used_names(services: Sequence[Attributes], kind: str) -> set[str]:
 _REMEDIES = (
     (
         "not have a leader|no leader|raft|quorum",
-        "more than half of the managers must be up: look with 'docker node ls' and start those that are down",
+        "more than half of the managers must be up: start those that are down ('docker info' on each tells its view)",
     ),
     ("not a swarm manager", "run this on a manager of the swarm: site.yml --tags swarm makes it one"),
     ("permission denied", "run this as root (ansible_become)"),

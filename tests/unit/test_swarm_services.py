@@ -159,7 +159,10 @@ def test_a_job_that_did_well_at_last_is_no_fault() -> None:
 @pytest.mark.parametrize(
     ("error", "advice"),
     [
-        ("rpc error: code = Unknown desc = The swarm does not have a leader.", "docker node ls"),
+        (
+            "rpc error: code = Unknown desc = The swarm does not have a leader.",
+            "more than half of the managers",
+        ),
         ("This node is not a swarm manager. Use docker swarm init", "on a manager"),
         ("('Connection aborted.', PermissionError(13, 'Permission denied'))", "as root"),
         (

@@ -353,7 +353,7 @@ def test_a_swarm_without_a_leader_is_told_with_its_remedy(
     failed = deploy()
     assert failed["failed"]
     assert "does not have a leader" in failed["msg"]
-    assert "docker node ls" in failed["msg"]
+    assert "more than half of the managers" in failed["msg"]
 
 
 def test_every_deployed_service_carries_its_mark(swarm: Swarm, deploy: Deploy, tmp_path: Path) -> None:
