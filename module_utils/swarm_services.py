@@ -5,6 +5,7 @@ The functions take what Docker's API answers with, so that they can be tested wi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -98,7 +99,7 @@ def progress(service: Attributes, tasks: Sequence[Attributes], nodes: int) -> Pr
     fault = ""
     if update.get("State") in ROLLED_BACK:
         fault = f"{update['State'].replace('_', ' ')}: {update.get('Message', '')}"
-    elif is_job(service) and failed and _gives_up(service, len(failed)):
+    elif is_job(service) and running < wanted and _gives_up(service, len(failed)):
         fault = "the job failed"
     elif update.get("State") == "updating":
         running = min(running, max(wanted - 1, 0))
@@ -112,8 +113,26 @@ def _since(tasks: Sequence[Attributes], moment: str) -> list[Attributes]:
 
 def _gives_up(service: Attributes, failures: int) -> bool:
     policy = service["Spec"]["TaskTemplate"].get("RestartPolicy", {})
+    if policy.get("Condition") == "none":
+        return failures > 0
     attempts = policy.get("MaxAttempts", 0)
-    return policy.get("Condition") == "none" or bool(attempts and failures > attempts)
+    return bool(attempts and failures > attempts)
+
+
+def reason_to_deploy(service: Attributes | None, tasks: Sequence[Attributes], label: str, value: str) -> str:
+    """Why a service must be deployed, '' if the swarm holds it as wanted.
+
+    service, tasks: what the API answers, None for a service that it doesn't know. label, value: what tells the
+    wanted definition; it goes back with the service when that is rolled back, by the swarm or by an operator.
+    """
+    if service is None:
+        return "is missing"
+    if (service["Spec"].get("Labels") or {}).get(label) != value:
+        return "has another definition"
+    state = service.get("UpdateStatus", {}).get("State", "")
+    if state in ROLLED_BACK:
+        return str(state).replace("_", " ")
+    return progress(service, tasks, 0).fault if is_job(service) else ""
 
 
 def used_names(services: Sequence[Attributes], kind: str) -> set[str]:
@@ -127,3 +146,26 @@ def used_names(services: Sequence[Attributes], kind: str) -> set[str]:
             container = (spec or {}).get("TaskTemplate", {}).get("ContainerSpec", {})
             names.update(entry[f"{kind[:-1]}Name"] for entry in container.get(kind) or [])
     return names
+
+
+#: What Docker says -> what to do.
+_REMEDIES = (
+    (
+        "not have a leader|no leader|raft|quorum",
+        "more than half of the managers must be up: start those that are down ('docker info' on each tells its view)",
+    ),
+    ("not a swarm manager", "run this on a manager of the swarm: site.yml --tags swarm makes it one"),
+    ("permission denied", "run this as root (ansible_become)"),
+    (
+        "connection|cannot connect|timed out",
+        "start the engine of this machine: 'systemctl status docker' tells why it is away",
+    ),
+)
+
+
+def remedy(error: str) -> str:
+    """What to do about an error of Docker; a sentence's end, the same for whatever isn't known."""
+    for pattern, advice in _REMEDIES:
+        if re.search(pattern, error, re.IGNORECASE):
+            return advice
+    return "'journalctl -u docker' on this machine tells more"

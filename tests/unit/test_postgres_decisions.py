@@ -14,6 +14,7 @@ from pg_supervisor.repmgr import pgpass
 from pg_supervisor.report import Position, Report, State
 from pg_supervisor.server import scram_matches
 from pg_supervisor.settings import Settings, load
+from pg_supervisor.turn import RISING_SECONDS, UNHEARD_SECONDS, patience
 from pg_supervisor.watch import Duty, Verdict, Watch
 
 MEMBERS = ("postgres-0", "postgres-1", "postgres-2")
@@ -195,6 +196,56 @@ def test_with_cascading_the_last_standby_streams_from_the_first() -> None:
     assert all(judge(watch, fed, PRIMARY, ONE, now=now).duty is Duty.NOTHING for now in (31.0, 99.0))
     first = Watch(Settings("postgres-1", MEMBERS, "secret", "other", cascading=True))
     assert all(judge(first, ONE, PRIMARY, TWO, now=now).duty is Duty.NOTHING for now in (0.0, 99.0))
+
+
+def turn(own: Report, *peers: Report, members: tuple[str, ...] = MEMBERS) -> float:
+    return patience(own, {peer.name: peer for peer in peers}, settings(own.name, members))
+
+
+def test_a_member_stops_at_once_when_the_others_are_a_majority_that_serves() -> None:
+    assert turn(PRIMARY, ONE, TWO) == 0
+    assert turn(ONE, PRIMARY, TWO) == 0
+
+
+@pytest.mark.parametrize("state", [State.STARTING, State.WAITING, State.JOINING, State.EMPTY])
+def test_a_member_stays_while_another_comes_up(state: State) -> None:
+    assert turn(PRIMARY, ONE, TWO.but(state=state, upstream="")) == RISING_SECONDS
+    assert turn(ONE, PRIMARY, TWO.but(state=state, upstream="")) == RISING_SECONDS
+
+
+def test_a_standby_that_receives_no_log_yet_does_not_count() -> None:
+    assert turn(PRIMARY, ONE, TWO.but(upstream="")) == RISING_SECONDS
+
+
+def test_a_member_that_cannot_be_heard_is_waited_for_less() -> None:
+    assert turn(PRIMARY, ONE) == UNHEARD_SECONDS
+
+
+def test_nobody_waits_where_nothing_can_be_spared() -> None:
+    assert turn(PRIMARY) == 0, "no majority is left"
+    assert turn(ONE.but(state=State.JOINING), PRIMARY) == 0, "it serves nobody"
+
+
+def test_nobody_waits_when_all_are_told_to_stop() -> None:
+    assert turn(PRIMARY, ONE.but(leaving=True), TWO.but(upstream="")) == 0
+    assert turn(PRIMARY, ONE.but(state=State.STOPPING)) == 0
+
+
+def test_one_of_two_needs_only_the_other() -> None:
+    two = ("postgres-0", "postgres-1")
+    assert turn(PRIMARY, ONE, members=two) == 0
+    assert turn(PRIMARY, ONE.but(state=State.JOINING), members=two) == RISING_SECONDS
+
+
+def test_a_single_member_waits_for_nobody() -> None:
+    assert turn(PRIMARY, members=("postgres-0",)) == 0
+
+
+def test_of_five_two_may_be_missing() -> None:
+    five = (*MEMBERS, "postgres-3", "postgres-4")
+    three = report("postgres-3", State.STANDBY, timeline=2, upstream="postgres-0")
+    assert turn(PRIMARY, ONE, TWO, three, members=five) == 0
+    assert turn(PRIMARY, ONE, TWO, three.but(state=State.JOINING), members=five) == RISING_SECONDS
 
 
 def test_settings_come_from_the_file_and_the_secrets(tmp_path: Path) -> None:

@@ -88,8 +88,10 @@ def test_a_void_ballot_binds_to_no_floor() -> None:
 
 
 def test_reports_requests_and_answers_survive_the_wire() -> None:
-    report = STANDBY.but(registered=True, receivers=2, upstream="postgres-0", silence=0.25)
+    report = STANDBY.but(registered=True, receivers=2, upstream="postgres-0", silence=0.25, leaving=True)
     assert Report.parse(report.dump()) == report
+    before = report.dump().replace(', "leaving": true', "")
+    assert Report.parse(before) == report.but(leaving=False), "a member of the version before"
     request = Request("postgres-0", 9, Position(8, 7), trial=True)
     assert Request.parse(request.dump()) == request
     answer = Answer(granted=False, reason="no", term=3)
@@ -148,8 +150,10 @@ def test_an_election_begins_exactly_its_term(tmp_path: Path) -> None:
             "00000003.history",
             "00000004.history",
         ]
-        # What PostgreSQL does: the first number without a history is the new timeline.
-        (tmp_path / "00000005.history").write_text("2\t0/6000000\tno reason\n", encoding="ascii")
+        # What PostgreSQL does: the first number without a history is the new timeline, and its history appears whole.
+        draft = tmp_path / "xlogtemp.1"
+        draft.write_text("2\t0/6000000\tno reason\n", encoding="ascii")
+        draft.rename(tmp_path / "00000005.history")
         (tmp_path / "000000050000000000000006").touch()
     for number in (3, 4):
         told = (tmp_path / f"{number:08X}.history").read_text(encoding="ascii")

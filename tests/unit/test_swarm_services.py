@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible.module_utils.swarm_services import progress, used_names, wanted_tasks
+import pytest
+from ansible.module_utils.swarm_services import (
+    progress,
+    reason_to_deploy,
+    remedy,
+    used_names,
+    wanted_tasks,
+)
 
 
 def service(
@@ -99,3 +106,71 @@ def test_what_a_rollback_would_need_is_in_use() -> None:
     before = {"TaskTemplate": {"ContainerSpec": {"Secrets": [{"SecretName": "old"}]}}}
     assert used_names([{**now, "PreviousSpec": before}], "Secrets") == {"new", "old"}
     assert used_names([now], "Configs") == set()
+
+
+def labelled(value: str, **extra: Any) -> dict[str, Any]:
+    made = service(**extra)
+    made["Spec"]["Labels"] = {"forum.definition": value}
+    return made
+
+
+def reason(held: dict[str, Any] | None, *tasks: dict[str, Any]) -> str:
+    return str(reason_to_deploy(held, tasks, "forum.definition", "new"))
+
+
+def test_what_the_swarm_holds_as_wanted_is_left_alone() -> None:
+    assert reason(labelled("new")) == ""
+    assert reason(labelled("new", update={"State": "updating"})) == "", "it is on its way"
+    assert reason(labelled("new", update={"State": "completed"})) == ""
+
+
+def test_what_is_missing_or_unlike_is_deployed() -> None:
+    assert reason(None) == "is missing"
+    assert reason(service()) == "has another definition", "deployed by hand"
+    assert reason(labelled("old")) == "has another definition"
+
+
+@pytest.mark.parametrize("state", ["paused", "rollback_started", "rollback_paused", "rollback_completed"])
+def test_a_rollout_that_ended_badly_is_done_again(state: str) -> None:
+    assert reason(labelled("new", update={"State": state})) == state.replace("_", " ")
+
+
+JOB: dict[str, Any] = {
+    "mode": {"ReplicatedJob": {"TotalCompletions": 1}},
+    "JobStatus": {"JobIteration": {"Index": 7}},
+}
+
+
+def test_a_job_is_run_again_only_when_its_last_run_failed() -> None:
+    job = labelled("new", **JOB)
+    assert reason(job, task("failed", JobIteration={"Index": 7})) == "the job failed"
+    assert reason(job, task("complete", JobIteration={"Index": 7})) == ""
+    assert reason(job, task("running", JobIteration={"Index": 7})) == "", "it is on its way"
+    before = task("failed", JobIteration={"Index": 6})
+    assert reason(job, before, task("complete", JobIteration={"Index": 7})) == ""
+
+
+def test_a_job_that_did_well_at_last_is_no_fault() -> None:
+    job = labelled("new", **JOB)
+    tasks = [task(state, JobIteration={"Index": 7}) for state in ("failed", "complete")]
+    assert progress(job, tasks, 3).done
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        (
+            "rpc error: code = Unknown desc = The swarm does not have a leader.",
+            "more than half of the managers",
+        ),
+        ("This node is not a swarm manager. Use docker swarm init", "on a manager"),
+        ("('Connection aborted.', PermissionError(13, 'Permission denied'))", "as root"),
+        (
+            "('Connection aborted.', FileNotFoundError(2, 'No such file or directory'))",
+            "systemctl status docker",
+        ),
+        ("Error response from daemon: something new", "journalctl -u docker"),
+    ],
+)
+def test_an_error_comes_with_its_remedy(error: str, advice: str) -> None:
+    assert advice in remedy(error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from role_lab import MANAGERS, Run, Swarm, Task
+from role_lab import MANAGERS, Run, Swarm, Task, words
 
 DOMAIN = "forum.lab.test"
 FETCH = """
@@ -85,3 +85,27 @@ def test_a_wrong_number_of_workers_is_refused_and_nothing_is_changed(ansible: Ru
     refused = ansible("converge.yml", misago_workers="many")
     assert refused.returncode != 0
     assert "misago_workers" in refused.stdout
+
+
+def test_a_release_that_fails_stops_the_run_and_the_forum_goes_on(ansible: Run, swarm: Swarm) -> None:
+    def runs() -> int:
+        return int(swarm.service("release")["JobStatus"]["JobIteration"].get("Index", 0))
+
+    before, index = runs(), swarm.service("misago")["Version"]["Index"]
+
+    # The second variable would change Misago's own service, if the run went on.
+    failed = ansible("converge.yml", misago_forum_settings={"no_such": 1}, misago_statement_timeout=29)
+
+    assert failed.returncode != 0
+    told = words(failed.stdout)
+    assert "forum_release 0/1: the job failed" in told
+    assert "Misago has no setting" in told
+    assert "no_such" in told
+    assert swarm.service("misago")["Version"]["Index"] == index
+    assert all(fetch(replica, "/healthcheck/")[0] == 200 for replica in swarm.tasks("misago"))
+
+    done = ansible("converge.yml")
+    assert done.returncode == 0, done.stdout
+    assert runs() == before + 2
+    assert swarm.service("misago")["Version"]["Index"] == index, "nothing of it has changed"
+    assert "changed=0" in ansible("converge.yml").stdout

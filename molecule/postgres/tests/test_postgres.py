@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from role_lab import Run, Swarm, words
@@ -106,3 +107,23 @@ def test_an_unknown_preset_is_refused_and_nothing_is_changed(ansible: Run) -> No
         refused.stdout
     )
     assert "changed=0" in refused.stdout
+
+
+def serves(swarm: Swarm, member: str) -> bool:
+    """Whether a member answers its superuser now."""
+    command = ("psql", "--host=/tmp", "--username=repmgr", "--dbname=postgres", "-Atc", "SELECT 1")
+    return any(task.run(*command).rc == 0 for task in swarm.tasks(member))
+
+
+def test_a_changed_configuration_reaches_one_member_after_the_other(ansible: Run, swarm: Swarm) -> None:
+    # Another value each time, so that there is a change also when the tests are run again.
+    duration = 2001 + int(time.time()) % 998
+    with ThreadPoolExecutor(1) as pool:
+        run = pool.submit(ansible, "../shared/converge.yml", postgres_log_min_duration=duration)
+        seen = {len(MEMBERS)}
+        while not run.done():
+            seen.add(sum(serves(swarm, member) for member in MEMBERS))
+            time.sleep(0.3)
+    assert run.result().returncode == 0, run.result().stdout
+    assert seen == {2, 3}, "members that served at the same time"
+    assert [sql(swarm, name, "SHOW log_min_duration_statement") for name in MEMBERS] == [f"{duration}ms"] * 3

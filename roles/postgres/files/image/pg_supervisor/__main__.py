@@ -26,6 +26,7 @@ from .report import Report, State, leader
 from .seal import Seal
 from .server import Server
 from .settings import Settings
+from .turn import patience
 from .votes import BallotBox
 from .watch import Duty, Verdict, Watch
 from .web import serve
@@ -172,7 +173,17 @@ class Supervisor:
 
     def _terminate(self, number: int, frame: object) -> None:
         # In a thread: the watch may hold a lock that stopping needs.
-        threading.Thread(target=self._leave, args=(signal.Signals(number).name, "fast", 0)).start()
+        threading.Thread(target=self._take_turn, args=(signal.Signals(number).name,)).start()
+
+    def _take_turn(self, reason: str) -> None:
+        """Stop once the others can do without this member; at once when told a second time."""
+        began, again = time.monotonic(), self.member.report.leaving
+        self.member.set(leaving=True)
+        while not again and time.monotonic() - began < patience(
+            self.member.report, self.peers.reports(), self.settings
+        ):
+            time.sleep(WATCH_EVERY)
+        self._leave(f"{reason}, after {time.monotonic() - began:.0f} s", "fast", 0)
 
     def _leave(self, reason: str, mode: str, status: int) -> None:
         """Stop everything and end the process."""

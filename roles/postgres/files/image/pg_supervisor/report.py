@@ -41,6 +41,7 @@ class Report:
     may feed; older ones it has voted against.
     registered: repmgr's records name it as primary. receivers: standbys that stream from it.
     upstream: whom it streams from, '' for nobody; silence: seconds since that one spoke.
+    leaving: it was told to stop, and serves only until it may.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Report:
     receivers: int = 0
     upstream: str = ""
     silence: float = 0.0
+    leaving: bool = False
 
     def but(self, **changes: Any) -> Report:
         """The same report with some fields changed."""
@@ -78,6 +80,8 @@ class Report:
             receivers=int(values["receivers"]),
             upstream=str(values["upstream"]),
             silence=float(values["silence"]),
+            # A member of the version before doesn't say so.
+            leaving=bool(values.get("leaving", False)),
         )
 
 
