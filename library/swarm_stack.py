@@ -187,8 +187,19 @@ class Stack:
         return sorted(wanted - held)
 
     def deploy(self, names: Iterable[str]) -> None:
-        """Hand these services to the swarm; the images are on the nodes already."""
-        options = ["--detach=true", "--with-registry-auth", "--resolve-image", "never", "--compose-file", "-"]
+        """Hand these services to the swarm; the images are on the nodes already.
+
+        They are resolved to digests here, once: a node that holds the image of a digest starts a task without
+        asking the registry, which may be away when the task fails over.
+        """
+        options = [
+            "--detach=true",
+            "--with-registry-auth",
+            "--resolve-image",
+            "changed",
+            "--compose-file",
+            "-",
+        ]
         code, out, err = self.module.run_command(
             ["docker", "stack", "deploy", *options, self.name],
             data=compose(self.wanted[name] for name in names),
