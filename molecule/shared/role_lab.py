@@ -88,6 +88,11 @@ class Swarm:
         return tasks[0]
 
 
+def process(machine: Host, unit: str) -> str:
+    """The number of the main process of a systemd unit; another one after each restart."""
+    return str(machine.check_output("systemctl show --value --property=MainPID %s", unit)).strip()
+
+
 #: Runs a playbook with other variables: run(playbook, *arguments, **variables).
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
