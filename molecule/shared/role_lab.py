@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -99,4 +100,5 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 def words(text: str) -> str:
     """A text without its line breaks, so that a message can be found however it was wrapped."""
-    return " ".join(text.split())
+    # YAML ends a line in double quotes with a backslash, and begins the next with one where it goes on with a space.
+    return " ".join(re.sub(r"\\\n\s*(\\(?= ))?", "", text).split())
