@@ -72,6 +72,7 @@ def rows(options: Mapping[str, Any]) -> Iterator[str]:
 def readme(role: Path) -> str:
     """The content of a role's README.md. Raises KeyError when the role has no argument_specs."""
     specification = yaml.safe_load((role / "meta" / "argument_specs.yml").read_text())["argument_specs"]
+    main_options = specification.get("main", {}).get("options")
     lines = [f"# {role.name}", ""]
     for entry, content in sorted(specification.items(), key=lambda item: (item[0] != "main", item[0])):
         if entry != "main":
@@ -80,7 +81,9 @@ def readme(role: Path) -> str:
         lines += [f"{purpose}.", ""]
         if described := paragraphs(content.get("description")):
             lines += [*(f"- {line}" for line in described), ""]
-        if options := content.get("options"):
+        if (options := content.get("options")) and entry != "main" and options == main_options:
+            lines += ["Its variables are those above.", ""]
+        elif options:
             lines += [*rows(options), ""]
     notes = role / "NOTES.md"
     if notes.is_file():

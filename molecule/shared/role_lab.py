@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -88,10 +89,16 @@ class Swarm:
         return tasks[0]
 
 
+def process(machine: Host, unit: str) -> str:
+    """The number of the main process of a systemd unit; another one after each restart."""
+    return str(machine.check_output("systemctl show --value --property=MainPID %s", unit)).strip()
+
+
 #: Runs a playbook with other variables: run(playbook, *arguments, **variables).
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def words(text: str) -> str:
     """A text without its line breaks, so that a message can be found however it was wrapped."""
-    return " ".join(text.split())
+    # YAML ends a line in double quotes with a backslash, and begins the next with one where it goes on with a space.
+    return " ".join(re.sub(r"\\\n\s*(\\(?= ))?", "", text).split())

@@ -101,6 +101,22 @@ def test_options_are_described_and_named_for_the_role(role: Path) -> None:
             assert option.get("required") or name.startswith(f"{role.name}_"), f"{name} has another prefix"
 
 
+def test_every_entry_that_is_used_refuses_bad_variables() -> None:
+    playbooks = [*(ROOT / "playbooks").rglob("*.yml"), *TASK_FILES]
+    used = {
+        match.groups()
+        for path in playbooks
+        for match in re.finditer(r"^ +name: (\w+)\n +tasks_from: (\w+)$", path.read_text(), re.MULTILINE)
+    }
+    assert ("misago", "release") in used
+    specified = {
+        (role.name, entry)
+        for role in ROLES
+        for entry in load(role / "meta" / "argument_specs.yml")["argument_specs"]
+    }
+    assert used - specified == set()
+
+
 @by_role
 def test_every_default_has_a_comment(role: Path) -> None:
     path = role / "defaults" / "main.yml"

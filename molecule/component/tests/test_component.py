@@ -71,7 +71,31 @@ def test_the_secret_is_published_and_told_to_nobody(swarm: Swarm, fragment: dict
     (name,) = published(swarm, "secret")
     assert re.fullmatch(r"trial_parrot_parrot_password_[0-9a-f]{12}", name)
     assert fragment["secrets"]["parrot_password"] == {"external": True, "name": name}
-    assert PASSWORD not in swarm.manager.check_output("docker secret inspect %s", name)
+    specification = swarm.inspect("secret", name)[0]["Spec"]
+    assert specification["Labels"] == {"forum.stack": "trial"}, (
+        "a hash of the value would help in guessing it"
+    )
+
+
+def test_a_label_that_an_earlier_release_left_is_removed_and_the_secret_stays(
+    ansible: Run, swarm: Swarm
+) -> None:
+    (name,) = published(swarm, "secret")
+    swarm.manager.check_output("docker secret rm %s", name)
+    swarm.manager.check_output(
+        "printf %s | docker secret create --label forum.stack=trial --label ansible_key=abc %s -",
+        PASSWORD,
+        name,
+    )
+    identity = swarm.inspect("secret", name)[0]["ID"]
+
+    relabelled = ansible("converge.yml")
+
+    assert relabelled.returncode == 0, relabelled.stdout
+    secret = swarm.inspect("secret", name)[0]
+    assert secret["ID"] == identity
+    assert secret["Spec"]["Labels"] == {"forum.stack": "trial"}
+    assert "changed=0" in ansible("converge.yml").stdout
 
 
 def test_an_unknown_network_is_refused_and_nothing_is_written(ansible: Run, swarm: Swarm) -> None:
@@ -84,7 +108,7 @@ def test_an_unknown_network_is_refused_and_nothing_is_written(ansible: Run, swar
 
 def test_an_empty_secret_is_refused_and_nothing_is_published(ansible: Run, swarm: Swarm) -> None:
     before = published(swarm, "secret")
-    refused = ansible("converge.yml", parrot_password="", component_secure_logging=False)
+    refused = ansible("converge.yml", parrot_password="")
     assert refused.returncode != 0
     assert "trial_parrot_parrot_password is empty: give it a value in the inventory" in words(refused.stdout)
     assert published(swarm, "secret") == before

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 
 import pytest
-from role_lab import MANAGERS, PREFIX, STATE
+from role_lab import MANAGERS, PREFIX, STATE, Run, process
 from testinfra.host import Host
 
 
@@ -38,3 +39,45 @@ def test_it_trusts_the_registry(node: Host) -> None:
 def test_nobody_reaches_it_over_the_network(node: Host) -> None:
     assert not node.socket("tcp://2375").is_listening
     assert not node.socket("tcp://2376").is_listening
+
+
+def test_settings_that_no_restart_followed_are_taken_up_once_and_only_there(
+    ansible: Run, machines: dict[str, Host]
+) -> None:
+    def engines() -> dict[str, str]:
+        return {name: process(machines[name], "docker.service") for name in MANAGERS}
+
+    before = engines()
+    machines["node-2"].check_output("touch /etc/docker/daemon.json")
+    made_up = ansible("converge.yml")
+    assert made_up.returncode == 0, made_up.stdout
+    now = engines()
+    assert [name for name in MANAGERS if now[name] != before[name]] == ["node-2"]
+
+    again = ansible("converge.yml")
+    assert again.stdout.count("changed=0") == len(MANAGERS), again.stdout
+    assert engines() == now
+
+
+def test_changed_settings_restart_one_engine_after_the_other(ansible: Run, machines: dict[str, Host]) -> None:
+    settings = json.loads(machines["node-1"].file("/etc/docker/daemon.json").content_string)
+    other = {**settings, "log-opts": {**settings["log-opts"], "max-file": "4"}}
+    try:
+        changed = ansible("converge.yml", docker_engine_settings=other)
+        assert changed.returncode == 0, changed.stdout
+        started = sorted(
+            tuple(
+                int(
+                    machines[name].check_output(
+                        "systemctl show --value --timestamp=unix --property=%s docker", at
+                    )[1:]
+                )
+                for at in ("ExecMainStartTimestamp", "ActiveEnterTimestamp")
+            )
+            for name in MANAGERS
+        )
+        for (_, ready), (next_start, _) in pairwise(started):
+            assert ready <= next_start, started
+    finally:
+        back = ansible("converge.yml")
+    assert back.returncode == 0, back.stdout

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import pytest
-from role_lab import MANAGERS, PREFIX, Run, words
+from role_lab import MANAGERS, PREFIX, PROJECT, Run, words
 from testinfra.host import Host
 
 REGISTRY = f"{PREFIX}.14:5000"
@@ -64,7 +66,7 @@ def test_no_secret_is_in_its_history(
 def test_a_registry_that_refuses_us_ends_the_run_with_the_cause(ansible: Run) -> None:
     refused = ansible("converge.yml", registry_password="not-the-password")  # noqa: S106
     assert refused.returncode != 0
-    assert "401" in refused.stdout
+    assert "refuses forum (401): check registry_password" in words(refused.stdout)
     assert "changed=0" in refused.stdout
     assert "not-the-password" not in refused.stdout
 
@@ -73,3 +75,22 @@ def test_a_component_without_a_build_context_is_named(ansible: Run) -> None:
     refused = ansible("converge.yml", stack_components=["parrot"])
     assert refused.returncode != 0
     assert "roles/parrot/files/image/Dockerfile must name its base" in words(refused.stdout + refused.stderr)
+
+
+def test_a_registry_that_is_away_is_told_with_its_cause_and_a_remedy(ansible: Run) -> None:
+    refused = ansible("converge.yml", registry_port=5999)
+    assert refused.returncode != 0
+    told = words(refused.stdout)
+    assert f"The registry {PREFIX}.14:5999 doesn't answer (" in told
+    assert "Connection refused" in told
+    assert "is docker-registry up on the monitoring machine, and its port open from here?" in told
+    assert "changed=0" in refused.stdout
+
+
+def test_a_build_that_fails_shows_its_last_lines_and_leaves_no_context(ansible: Run) -> None:
+    left = set(Path(tempfile.gettempdir()).glob("forum-build-*"))
+    rooms = str(PROJECT / "molecule/images/roles")
+    refused = ansible("converge.yml", images_rooms=rooms, stack_components=["orchard"])
+    assert refused.returncode != 0
+    assert "no seeds left" in words(refused.stdout)
+    assert set(Path(tempfile.gettempdir()).glob("forum-build-*")) == left

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from role_lab import PREFIX, STATE, Run
+from role_lab import PREFIX, STATE, Run, process
 from testinfra.host import Host
 
 URL = f"https://{PREFIX}.14:5000/v2/"
@@ -66,3 +66,19 @@ def test_a_wrong_port_is_refused_and_nothing_is_changed(ansible: Run) -> None:
     assert refused.returncode != 0
     assert "registry_port" in refused.stdout
     assert "changed=0" in refused.stdout
+
+
+def test_a_configuration_that_no_restart_followed_is_taken_up_once(
+    ansible: Run, machines: dict[str, Host]
+) -> None:
+    monitor = machines["monitor"]
+    before = process(monitor, "docker-registry.service")
+    monitor.check_output("touch /etc/docker/registry/config.yml")
+    made_up = ansible("converge.yml")
+    assert made_up.returncode == 0, made_up.stdout
+    now = process(monitor, "docker-registry.service")
+    assert now != before
+
+    again = ansible("converge.yml")
+    assert "changed=0" in again.stdout
+    assert process(monitor, "docker-registry.service") == now

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from role_lab import LAB, MANAGERS, PREFIX, Run, Swarm, words
 
 
@@ -67,3 +69,56 @@ def test_an_unknown_availability_is_refused_and_changes_nothing(ansible: Run, sw
     )
     after = swarm.inspect("node", *swarm.names("node"))
     assert [node["Version"] for node in after] == [node["Version"] for node in before]
+
+
+def test_a_replaced_first_manager_joins_the_others_and_starts_no_second_swarm(
+    ansible: Run, swarm: Swarm
+) -> None:
+    first, second = swarm.machines[MANAGERS[0]], swarm.machines[MANAGERS[1]]
+    cluster = second.check_output("docker info --format '{{.Swarm.Cluster.ID}}'")
+    lost = first.check_output("docker info --format '{{.Swarm.NodeID}}'")
+    second.check_output("docker node demote %s", lost)
+    first.check_output("docker swarm leave --force")
+    second.check_output("docker node rm --force %s", lost)
+
+    joined = ansible("converge.yml")
+
+    assert joined.returncode == 0, joined.stdout
+    assert first.check_output("docker info --format '{{.Swarm.Cluster.ID}}'") == cluster
+    test_every_node_manages_and_is_ready(swarm)
+    test_the_labels_are_those_of_the_inventory(swarm)
+
+
+def test_no_second_swarm_is_started_while_a_manager_does_not_answer(
+    ansible: Run, swarm: Swarm, tmp_path: Path
+) -> None:
+    away = tmp_path / "away.yml"
+    away.write_text(
+        f"swarm_managers: {{hosts: {{node-8: {{ansible_host: {PREFIX}.18, ansible_ssh_timeout: 3, "
+        "ansible_ssh_retries: 0}}}\n"
+    )
+    before = swarm.manager.check_output("docker info --format '{{.Swarm.NodeID}}'")
+    refused = ansible(
+        "converge.yml", "--inventory", str(away), "--limit", "node-1", swarm_managers=["node-8"]
+    )
+    assert refused.returncode != 0
+    assert "No manager that answers is in a swarm, and these don't answer: node-8" in words(refused.stdout)
+    assert swarm.manager.check_output("docker info --format '{{.Swarm.NodeID}}'") == before
+
+
+def test_the_cause_of_a_refused_join_is_told_without_the_token(ansible: Run, swarm: Swarm) -> None:
+    third = swarm.machines[MANAGERS[2]]
+    token = swarm.manager.check_output("docker swarm join-token --quiet manager")
+    node = third.check_output("docker info --format '{{.Swarm.NodeID}}'")
+    swarm.manager.check_output("docker node demote %s", node)
+    third.check_output("docker swarm leave --force")
+    swarm.manager.check_output("docker node rm --force %s", node)
+    try:
+        refused = ansible("converge.yml", "-vvv", "--limit", "node-3", swarm_address="no-such-interface")
+        assert refused.returncode != 0
+        assert "Can not join the Swarm Cluster" in words(refused.stdout)
+        assert token not in refused.stdout + refused.stderr
+    finally:
+        back = ansible("converge.yml")
+    assert back.returncode == 0, back.stdout
+    test_every_node_manages_and_is_ready(swarm)
