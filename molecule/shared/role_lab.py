@@ -100,5 +100,6 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 def words(text: str) -> str:
     """A text without its line breaks, so that a message can be found however it was wrapped."""
-    # YAML ends a line in double quotes with a backslash, and begins the next with one where it goes on with a space.
-    return " ".join(re.sub(r"\\\n\s*(\\(?= ))?", "", text).split())
+    # YAML ends a line in double quotes with a backslash, and begins the next with one where it goes on with a space;
+    # in single quotes it doubles an apostrophe.
+    return " ".join(re.sub(r"\\\n\s*(\\(?= ))?", "", text).replace("''", "'").split())
