@@ -271,12 +271,13 @@ def secret_variables(specifications: Mapping[str, object]) -> list[str]:
 
 
 def _required(specifications: Mapping[str, object]) -> dict[str, Mapping[str, object]]:
-    """The options that an entry point main requires."""
+    """The options that an entry point main requires of the inventory: an internal role gets its own from another."""
+    mains = [entries.get("main", {}) for entries in specifications.values() if isinstance(entries, Mapping)]
     return {
         str(name): option
-        for entries in specifications.values()
-        if isinstance(entries, Mapping)
-        for name, option in (entries.get("main", {}).get("options") or {}).items()
+        for main in mains
+        if not str(main.get("short_description", "")).endswith("(internal)")
+        for name, option in (main.get("options") or {}).items()
         if (option or {}).get("required")
     }
 

@@ -202,6 +202,7 @@ def test_missing_variables() -> None:
     specifications = {
         "redis": SPECIFICATIONS["redis"],
         "a": {"main": {"options": {"a_name": {"required": True}}}},
+        "b": {"main": {"short_description": "B (internal)", "options": {"b_name": {"required": True}}}},
     }
     assert missing_variables({}, specifications) == [
         "a_name is not set, and its role needs it: set it in the inventory"
