@@ -163,6 +163,11 @@ class Visitor:
         reply = self.browser.post(f"/api/v2/threads/{thread}/watch/", {"notifications": notifications})
         return int(self._object("watch", reply)["notifications"])
 
+    def notifications(self) -> list[str]:
+        """The newest of the signed-in user's notifications, in Misago's words."""
+        listing = self._object("list notifications", self.browser.get("/api/v2/notifications/"))
+        return [str(entry["message"]) for entry in listing["results"]]
+
     def threads(self, which: str = "all") -> list[int]:
         """Ids of a list's first page. which: all, watched, unread, new or my."""
         reply = self.browser.get(f"/api/threads/?list={which}")

@@ -5,6 +5,7 @@ E2E_ARTIFACTS is where screenshots and reports go (default: artifacts/e2e in the
 
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -53,6 +54,25 @@ def guest(lab: Lab) -> Iterator[Callable[..., Visitor]]:
     yield make
     for browser in browsers:
         browser.close()
+
+
+@pytest.fixture(scope="module")
+def notify(member: Callable[..., tuple[Visitor, Account]]) -> Callable[[], float]:
+    """Has one user answer another's thread; the seconds until Celery has told the other one of it."""
+
+    def answer() -> float:
+        author, _ = member()
+        answerer, account = member()
+        thread = author.start_thread(3, "Who tells me of answers?", "Somebody should.")
+        author.watch(thread)
+        answerer.reply(thread, "Celery does.")
+        began = time.monotonic()
+        while not any(account.username in message for message in author.notifications()):
+            assert time.monotonic() - began < 60, "nobody was told of the answer for a minute"
+            time.sleep(0.5)
+        return time.monotonic() - began
+
+    return answer
 
 
 @pytest.fixture(scope="module")

@@ -76,6 +76,10 @@ def test_posting_again_at_once_is_flood(member: Member) -> None:
     assert refused.value.flood
 
 
+def test_whoever_watches_is_told_of_an_answer(notify: Callable[[], float]) -> None:
+    assert notify() < 30
+
+
 def test_the_administrator_can_sign_in(edge: str, lab: Lab, guest: Guest) -> None:
     assert guest(edge).sign_in(lab.admin)["username"] == lab.admin.username
 

@@ -203,7 +203,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {**_redis_sockets, "retry_on_timeout": True, "
 CELERY_BROKER_CONNECTION_TIMEOUT = 1.0
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BROKER_CONNECTION_MAX_RETRIES = None
-# A broker that fails over ends a reply's transaction after a try or two; forum.retries runs the request again.
+# kombu's own tries end early when the broker fails over; forum.celery begins anew until patience ends.
 CELERY_TASK_PUBLISH_RETRY_POLICY = {
     "max_retries": 2,
     "interval_start": 0,
