@@ -70,8 +70,13 @@ def main(stack: str) -> None:
     with ThreadPoolExecutor(6) as pool:
         nodes = pool.submit(run, "docker", "node", "ls", "--format", "json")
         services = pool.submit(run, "docker", "service", "ls", "--format", "json")
+        # What has come to its end runs no task, and that is as it should be.
+        jobs = pool.submit(
+            run, "docker", "service", "ls", "--filter", "label=forum.job", "--format", "{{.Name}}"
+        )
         here = containers(stack)
         answers = list(pool.map(ask, here))
+    ended = jobs.result().split()
     found = [{**container, "says": answer} for container, answer in zip(here, answers, strict=True)]
     print(
         json.dumps(
@@ -81,7 +86,7 @@ def main(stack: str) -> None:
                 "services": [
                     {**service, "Name": service["Name"].removeprefix(f"{stack}_")}
                     for service in json_lines(services.result())
-                    if service["Name"].startswith(f"{stack}_")
+                    if service["Name"].startswith(f"{stack}_") and service["Name"] not in ended
                 ],
             }
         )

@@ -101,7 +101,7 @@ def combine(views: Mapping[str, Mapping[str, Any]], edges: Mapping[str, str]) ->
     services = {}
     for service in manager.get("services", []):
         found = REPLICAS.match(service["Replicas"])
-        if found and "completed" not in service["Replicas"]:
+        if found:
             services[service["Name"]] = (int(found[1]), int(found[2]))
     return Snapshot(
         containers=containers,

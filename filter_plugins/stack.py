@@ -75,10 +75,12 @@ def stack_fragment(
     volumes: dict[str, Any] = {}
     for name, given in services.items():
         service = _with_defaults(given, defaults)
-        if str(service.get("deploy", {}).get("mode", "")).endswith("-job"):
-            # A job ends: there is nothing to roll out step by step, nor back, and nothing to resolve.
-            for setting in ("update_config", "rollback_config", "endpoint_mode"):
-                service["deploy"].pop(setting, None)
+        deploy = service.get("deploy", {})
+        if deploy.get("restart_policy", {}).get("condition") == "none":
+            # A job: that its task ends is no fault of the rollout, and there is nothing to go back to.
+            deploy["update_config"] = {"parallelism": 1, "failure_action": "continue", "monitor": "1s"}
+            deploy.pop("rollback_config", None)
+            deploy["labels"] = {**(deploy.get("labels") or {}), "forum.job": "true"}
         if not service.get("image"):
             raise AnsibleFilterError(f"service {name} has no image")
         for kind, known in (("secret", secrets), ("config", configs)):

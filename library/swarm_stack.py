@@ -102,7 +102,14 @@ from typing import Any
 import yaml
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.stack_definitions import MARK, Definition, compose, definitions, mark, steps
-from ansible.module_utils.swarm_services import Progress, progress, reason_to_deploy, remedy, used_names
+from ansible.module_utils.swarm_services import (
+    Progress,
+    progress,
+    reason_to_deploy,
+    remedy,
+    run_of,
+    used_names,
+)
 
 try:
     import docker
@@ -200,9 +207,10 @@ class Stack:
             "--compose-file",
             "-",
         ]
+        parts, services = {name: self.wanted[name] for name in names}, self.services()
+        runs = {name: run_of(services.get(name)) + 1 for name in parts}
         code, out, err = self.module.run_command(
-            ["docker", "stack", "deploy", *options, self.name],
-            data=compose(self.wanted[name] for name in names),
+            ["docker", "stack", "deploy", *options, self.name], data=compose(parts, runs)
         )
         if code:
             error = err.strip() or out.strip()

@@ -13,6 +13,8 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
+from ansible.module_utils.swarm_services import RUN
+
 Definition = dict[str, dict[str, Any]]
 
 #: The label of a service that holds the mark of its definition.
@@ -54,17 +56,21 @@ def mark(definition: Definition) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def compose(parts: Iterable[Definition]) -> str:
+def compose(parts: Mapping[str, Definition], runs: Mapping[str, int]) -> str:
     """One Compose file of several definitions, each service labelled with its mark.
 
-    As JSON, which is YAML without its ambiguities.
+    parts: name of a service in the swarm -> its definition. runs: the same names -> which run this will be, for the
+    jobs among them, the services whose tasks are never restarted. As JSON, which is YAML without its ambiguities.
     """
     merged: Definition = {"services": {}}
-    for part in parts:
+    for known_as, part in parts.items():
         for section, content in part.items():
             merged.setdefault(section, {}).update(content)
         for name, service in part["services"].items():
-            merged["services"][name] = _labelled(service, mark(part))
+            labelled = _labelled(service, mark(part))
+            if labelled["deploy"].get("restart_policy", {}).get("condition") == "none":
+                labelled["labels"] = {**(service.get("labels") or {}), RUN: str(runs[known_as])}
+            merged["services"][name] = labelled
     return json.dumps(merged, ensure_ascii=False, default=str)
 
 

@@ -40,10 +40,24 @@ class Progress:
         return words
 
 
+#: The label of a job's containers that counts its runs: another number makes the swarm start it again.
+RUN = "forum.run"
+
+
 def is_job(service: Attributes) -> bool:
-    """Whether a service runs to an end instead of for ever."""
-    mode = service["Spec"]["Mode"]
-    return "ReplicatedJob" in mode or "GlobalJob" in mode
+    """Whether a service runs to an end instead of for ever: its tasks are never restarted.
+
+    The swarm's own jobs are not used: a manager that leads for a second time has two orchestrators of jobs (swarmkit's
+    becomeFollower doesn't stop the first one), which start each job twice, and then without end, since both count
+    more completions than were wanted.
+    """
+    return bool(service["Spec"]["TaskTemplate"].get("RestartPolicy", {}).get("Condition") == "none")
+
+
+def run_of(service: Attributes | None) -> int:
+    """How often a job has been run, 0 for one that the swarm doesn't know."""
+    container = service["Spec"]["TaskTemplate"]["ContainerSpec"] if service else {}
+    return int((container.get("Labels") or {}).get(RUN, 0))
 
 
 def wanted_tasks(service: Attributes, nodes: int) -> int:
@@ -51,8 +65,6 @@ def wanted_tasks(service: Attributes, nodes: int) -> int:
     mode = service["Spec"]["Mode"]
     if "Replicated" in mode:
         return int(mode["Replicated"].get("Replicas", 1))
-    if "ReplicatedJob" in mode:
-        return int(mode["ReplicatedJob"].get("TotalCompletions", 1))
     return nodes
 
 
@@ -64,10 +76,7 @@ def _task_error(task: Attributes) -> str:
 
 
 def is_current(service: Attributes, task: Attributes) -> bool:
-    """Whether a task is of the service's newest version: the same specification, or the same run of a job."""
-    if is_job(service):
-        iteration = service.get("JobStatus", {}).get("JobIteration", {}).get("Index", 0)
-        return bool(task.get("JobIteration", {}).get("Index", 0) == iteration)
+    """Whether a task is of the service's newest version: the same specification, and so the same run of a job."""
     wanted, given = service["Spec"]["TaskTemplate"], task.get("Spec", {})
     keys = ("ContainerSpec", "Resources", "ForceUpdate")
     return all(_without_digest(wanted.get(key)) == _without_digest(given.get(key)) for key in keys)
@@ -92,14 +101,14 @@ def progress(service: Attributes, tasks: Sequence[Attributes], nodes: int) -> Pr
     running = sum(task["Status"]["State"] == good for task in current)
     # What was rolled back is no longer the service's newest version, but its tasks tell why.
     suspects = _since(tasks, update.get("StartedAt", "")) if update.get("State") in ROLLED_BACK else current
-    failed = [task for task in suspects if task["Status"]["State"] in ("failed", "rejected")]
+    failed = [task for task in suspects if _has_failed(task, is_job(service))]
     failed.sort(key=lambda task: task["Status"].get("Timestamp", ""), reverse=True)
     waiting = [task for task in current if task["Status"].get("Err") and task["Status"]["State"] == "pending"]
     errors = tuple(dict.fromkeys(_task_error(task) for task in (failed + waiting)[:3]))
     fault = ""
     if update.get("State") in ROLLED_BACK:
         fault = f"{update['State'].replace('_', ' ')}: {update.get('Message', '')}"
-    elif is_job(service) and running < wanted and _gives_up(service, len(failed)):
+    elif is_job(service) and running < wanted and failed:
         fault = "the job failed"
     elif update.get("State") == "updating":
         running = min(running, max(wanted - 1, 0))
@@ -111,12 +120,10 @@ def _since(tasks: Sequence[Attributes], moment: str) -> list[Attributes]:
     return [task for task in tasks if task["Status"].get("Timestamp", "") >= moment]
 
 
-def _gives_up(service: Attributes, failures: int) -> bool:
-    policy = service["Spec"]["TaskTemplate"].get("RestartPolicy", {})
-    if policy.get("Condition") == "none":
-        return failures > 0
-    attempts = policy.get("MaxAttempts", 0)
-    return bool(attempts and failures > attempts)
+def _has_failed(task: Attributes, is_jobs: bool) -> bool:
+    """Whether a task ended badly; one of a job also when the swarm gave it up, since its node is gone."""
+    given_up = task.get("DesiredState") in ("shutdown", "remove") and task["Status"]["State"] != "complete"
+    return task["Status"]["State"] in ("failed", "rejected") or (is_jobs and given_up)
 
 
 def reason_to_deploy(service: Attributes | None, tasks: Sequence[Attributes], label: str, value: str) -> str:

@@ -215,7 +215,6 @@ def whole_views() -> dict[str, dict[str, Any]]:
     names = [f"{tier}-{number}" for tier in ("postgres", "redis", "sentinel") for number in range(3)]
     services = [{"Name": name, "Replicas": "1/1"} for name in names]
     services += [{"Name": "nginx", "Replicas": "3/3 (max 1 per node)"}]
-    services += [{"Name": "release", "Replicas": "0/1 (1/1 completed)"}]
     nodes = [{"Hostname": name, "Status": "Ready", "Availability": "Active"} for name in views]
     views["node-2"].update(nodes=nodes, services=services)
     return views

@@ -73,8 +73,11 @@ def test_only_what_is_used_is_declared() -> None:
 
 
 def test_a_job_has_no_rollout() -> None:
-    made = fragment({"image": "i", "deploy": {"mode": "replicated-job"}})
-    assert made["services"]["redis-0"]["deploy"] == {"mode": "replicated-job"}
+    made = fragment({"image": "i", "deploy": {"restart_policy": {"condition": "none"}}})
+    deploy = made["services"]["redis-0"]["deploy"]
+    assert deploy["update_config"]["failure_action"] == "continue", "its end is no failure"
+    assert "rollback_config" not in deploy
+    assert deploy["labels"] == {"forum.job": "true"}
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def test_a_mark_changes_with_the_network_behind_a_name() -> None:
 
 def test_what_is_put_together_is_what_was_taken_apart_and_the_marks() -> None:
     parts = of(REDIS, NGINX)
-    merged = json.loads(compose(parts.values()))
+    merged = json.loads(compose(parts, {}))
     assert list(merged["services"]) == ["redis-0", "sentinel-0", "nginx"]
     assert merged["networks"] == REDIS["networks"]
     assert merged["volumes"] == REDIS["volumes"]
@@ -71,13 +71,13 @@ def test_what_is_put_together_is_what_was_taken_apart_and_the_marks() -> None:
 def test_labels_may_be_a_list() -> None:
     listed = {"services": {"nginx": {"image": "i", "deploy": {"labels": ["edge=1"]}}}}
     parts = of(listed)
-    labels = json.loads(compose(parts.values()))["services"]["nginx"]["deploy"]["labels"]
+    labels = json.loads(compose(parts, {}))["services"]["nginx"]["deploy"]["labels"]
     assert labels == ["edge=1", f"{MARK}={mark(parts['forum_nginx'])}"]
 
 
 def test_what_is_put_together_is_yaml_whatever_it_says() -> None:
     said = {"services": {"a": {"image": "i", "environment": {"WORDS": "\U0001f600 é on 22:22 $$HOME\n\t"}}}}
-    text = compose(of(said).values())
+    text = compose(of(said), {})
     assert yaml.safe_load(text)["services"]["a"]["environment"] == said["services"]["a"]["environment"]
 
 
@@ -122,3 +122,12 @@ def test_what_is_only_waited_for_holds_up_the_next_member_and_nothing_else() -> 
 
 def test_nothing_pending_is_no_step() -> None:
     assert steps({}, changed=[], existing=MEMBERS) == []
+
+
+def test_a_job_says_which_run_it_is_and_keeps_its_mark() -> None:
+    job = {"image": "i:1", "labels": {"a": "b"}, "deploy": {"restart_policy": {"condition": "none"}}}
+    parts = of({"services": {"release": job}})
+    ((name, definition),) = parts.items()
+    ((_, service),) = json.loads(compose(parts, {name: 3}))["services"].items()
+    assert service["labels"] == {"a": "b", "forum.run": "3"}
+    assert service["deploy"]["labels"][MARK] == mark(definition)

@@ -9,19 +9,26 @@ from ansible.module_utils.swarm_services import (
     progress,
     reason_to_deploy,
     remedy,
+    run_of,
     used_names,
     wanted_tasks,
 )
 
 
 def service(
-    mode: dict[str, Any] | None = None, update: dict[str, str] | None = None, **extra: Any
+    mode: dict[str, Any] | None = None,
+    update: dict[str, str] | None = None,
+    restart: str = "any",
+    **extra: Any,
 ) -> dict[str, Any]:
     made = {
         "Spec": {
             "Name": "forum_nginx",
             "Mode": mode or {"Replicated": {"Replicas": 2}},
-            "TaskTemplate": {"ContainerSpec": {"Image": "r/nginx:2"}, "RestartPolicy": {"Condition": "none"}},
+            "TaskTemplate": {
+                "ContainerSpec": {"Image": "r/nginx:2"},
+                "RestartPolicy": {"Condition": restart},
+            },
         },
         **extra,
     }
@@ -83,17 +90,36 @@ def test_a_task_that_finds_no_node_says_so() -> None:
     assert "no suitable node" in str(state)
 
 
+def job(run: int = 7) -> dict[str, Any]:
+    """A service of one task that is never restarted, in its run of that number."""
+    made = labelled("new", mode={"Replicated": {"Replicas": 1}}, restart="none")
+    made["Spec"]["TaskTemplate"]["ContainerSpec"]["Labels"] = {"forum.run": str(run)}
+    return made
+
+
+def job_task(state: str, run: int = 7, **extra: Any) -> dict[str, Any]:
+    made = task(state, **extra)
+    made["Spec"]["ContainerSpec"]["Labels"] = {"forum.run": str(run)}
+    return made
+
+
 def test_a_job_is_done_when_it_ended_well() -> None:
-    job = service({"ReplicatedJob": {"TotalCompletions": 1}}, JobStatus={"JobIteration": {"Index": 7}})
-    ended = task("complete", JobIteration={"Index": 7})
-    assert progress(job, [ended], 3).done
-    assert not progress(job, [task("complete", JobIteration={"Index": 6})], 3).done
+    assert progress(job(), [job_task("complete", DesiredState="shutdown")], 3).done
+    assert not progress(job(), [job_task("running", DesiredState="running")], 3).done
+    assert not progress(job(), [job_task("complete", run=6)], 3).done, "that was the run before"
 
 
-def test_a_job_that_failed_and_is_not_tried_again_is_a_fault() -> None:
-    job = service({"ReplicatedJob": {"TotalCompletions": 1}}, JobStatus={"JobIteration": {"Index": 7}})
-    failed = task("failed", JobIteration={"Index": 7}, status={"Err": "task: non-zero exit (1)"})
-    assert progress(job, [failed], 3).fault == "the job failed"
+def test_a_job_that_failed_is_a_fault() -> None:
+    failed = job_task("failed", status={"Err": "task: non-zero exit (1)"})
+    assert progress(job(), [failed], 3).fault == "the job failed"
+
+
+def test_a_job_whose_node_is_gone_is_a_fault() -> None:
+    assert progress(job(), [job_task("running", DesiredState="shutdown")], 3).fault == "the job failed"
+
+
+def test_the_runs_of_a_job_are_counted() -> None:
+    assert (run_of(None), run_of(service()), run_of(job(3))) == (0, 0, 3)
 
 
 def test_a_global_service_wants_a_task_per_node() -> None:
@@ -135,25 +161,11 @@ def test_a_rollout_that_ended_badly_is_done_again(state: str) -> None:
     assert reason(labelled("new", update={"State": state})) == state.replace("_", " ")
 
 
-JOB: dict[str, Any] = {
-    "mode": {"ReplicatedJob": {"TotalCompletions": 1}},
-    "JobStatus": {"JobIteration": {"Index": 7}},
-}
-
-
 def test_a_job_is_run_again_only_when_its_last_run_failed() -> None:
-    job = labelled("new", **JOB)
-    assert reason(job, task("failed", JobIteration={"Index": 7})) == "the job failed"
-    assert reason(job, task("complete", JobIteration={"Index": 7})) == ""
-    assert reason(job, task("running", JobIteration={"Index": 7})) == "", "it is on its way"
-    before = task("failed", JobIteration={"Index": 6})
-    assert reason(job, before, task("complete", JobIteration={"Index": 7})) == ""
-
-
-def test_a_job_that_did_well_at_last_is_no_fault() -> None:
-    job = labelled("new", **JOB)
-    tasks = [task(state, JobIteration={"Index": 7}) for state in ("failed", "complete")]
-    assert progress(job, tasks, 3).done
+    assert reason(job(), job_task("failed")) == "the job failed"
+    assert reason(job(), job_task("complete")) == ""
+    assert reason(job(), job_task("running")) == "", "it is on its way"
+    assert reason(job(), job_task("failed", run=6), job_task("complete")) == ""
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,9 @@ import pytest
 import swarm_stack
 import yaml
 from ansible.module_utils.stack_definitions import MARK
+from ansible.module_utils.swarm_services import run_of
 
-JOB = {"mode": "replicated-job"}
+JOB = {"restart_policy": {"condition": "none"}}
 
 
 class EngineError(Exception):
@@ -46,11 +47,12 @@ class Swarm:
         container = service["Spec"]["TaskTemplate"]["ContainerSpec"]
         now = "failed" if container["Image"] in self.bad else "running"
         state = service.get("ended", now)
-        task = {
-            "Status": {"State": state, "Err": "task: non-zero exit (1)"},
-            "Spec": {"ContainerSpec": container},
-        }
-        return [{**task, "JobIteration": service.get("JobStatus", {}).get("JobIteration", {})}]
+        return [
+            {
+                "Status": {"State": state, "Err": "task: non-zero exit (1)"},
+                "Spec": {"ContainerSpec": container},
+            }
+        ]
 
     def secrets(self) -> list[dict[str, Any]]:
         return [
@@ -77,26 +79,25 @@ class Swarm:
             self._update(f"forum_{short}", given)
 
     def _update(self, name: str, given: dict[str, Any]) -> None:
-        job = given["deploy"].get("mode") == JOB["mode"]
+        restart = given["deploy"].get("restart_policy", {}).get("condition", "any")
         before = self.held.get(name, {})
         spec = {
             "Name": name,
             "Labels": given["deploy"]["labels"],
-            "Mode": {"ReplicatedJob": {"TotalCompletions": 1}} if job else {"Replicated": {"Replicas": 1}},
+            "Mode": {"Replicated": {"Replicas": 1}},
             "TaskTemplate": {
                 "ContainerSpec": {
                     "Image": given["image"],
                     "Secrets": [{"SecretName": secret} for secret in given.get("secrets", [])],
+                    "Labels": given.get("labels", {}),
                 },
-                "RestartPolicy": {"Condition": "none"},
+                "RestartPolicy": {"Condition": restart},
             },
         }
         self.held[name] = {"ID": name, "Spec": spec}
         if before:
             self.held[name]["PreviousSpec"] = before["Spec"]
-        if job:
-            run = before.get("JobStatus", {}).get("JobIteration", {}).get("Index", -1) + 1
-            self.held[name]["JobStatus"] = {"JobIteration": {"Index": run}}
+        if restart == "none":
             self.held[name]["ended"] = "failed" if given["image"] in self.bad else "complete"
         elif before and given["image"] in self.bad:
             self.roll_back(name)
@@ -110,7 +111,7 @@ class Swarm:
         return str(self.held[f"forum_{name}"]["Spec"]["TaskTemplate"]["ContainerSpec"]["Image"])
 
     def runs(self, name: str) -> int:
-        return int(self.held[f"forum_{name}"]["JobStatus"]["JobIteration"]["Index"]) + 1
+        return int(run_of(self.held[f"forum_{name}"]))
 
 
 class EndedError(Exception):

@@ -24,8 +24,10 @@ def specification(swarm: Swarm, service: str = SERVICE) -> str:
 
 
 def runs(swarm: Swarm) -> int:
-    """How often the job was begun, less one."""
-    return int(swarm.inspect("service", JOB)[0]["JobStatus"]["JobIteration"].get("Index", 0))
+    """How often the job was begun."""
+    return int(
+        swarm.inspect("service", JOB)[0]["Spec"]["TaskTemplate"]["ContainerSpec"]["Labels"]["forum.run"]
+    )
 
 
 def converge(ansible: Run, **variables: object) -> str:
