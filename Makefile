@@ -36,5 +36,5 @@ molecule: setup ## Test every role on its own (ROLE=name for one)
 e2e: ## Test the lab that runs: journeys, drills
 	@scripts/e2e
 
-test: ## Check, test every role, and a lab of its own from nothing (KEEP=1 keeps it; MOLECULE=0: no roles; INTERRUPT=1: kills)
+test: ## Check, and test a lab of its own from nothing (KEEP=1 keeps it; MOLECULE=1: every role, too; INTERRUPT=1: kills)
 	@scripts/test

@@ -46,7 +46,8 @@ def test_the_service_gets_what_it_does_not_say(fragment: dict[str, Any]) -> None
             "uid": "10001",
             "gid": "10001",
             "mode": 0o400,
-            "source": "parrot_password",
+            # The swarm's name: the fragments of all components become one file.
+            "source": next(iter(fragment["secrets"])),
         }
     ]
 
@@ -61,7 +62,7 @@ def test_the_config_is_published_under_the_name_of_its_content(
 ) -> None:
     (name,) = published(swarm, "config")
     assert re.fullmatch(r"trial_parrot_parrot\.conf_[0-9a-f]{12}", name)
-    assert fragment["configs"]["parrot.conf"] == {"external": True, "name": name}
+    assert fragment["configs"] == {name: {"external": True}}
     specification = swarm.inspect("config", name)[0]["Spec"]
     assert base64.b64decode(specification["Data"]).decode() == "# Ansible managed\nsay hello\n"
     assert specification["Labels"]["forum.stack"] == "trial"
@@ -70,7 +71,7 @@ def test_the_config_is_published_under_the_name_of_its_content(
 def test_the_secret_is_published_and_told_to_nobody(swarm: Swarm, fragment: dict[str, Any]) -> None:
     (name,) = published(swarm, "secret")
     assert re.fullmatch(r"trial_parrot_parrot_password_[0-9a-f]{12}", name)
-    assert fragment["secrets"]["parrot_password"] == {"external": True, "name": name}
+    assert fragment["secrets"] == {name: {"external": True}}
     specification = swarm.inspect("secret", name)[0]["Spec"]
     assert specification["Labels"] == {"forum.stack": "trial"}, (
         "a hash of the value would help in guessing it"
