@@ -139,7 +139,12 @@ def reason_to_deploy(service: Attributes | None, tasks: Sequence[Attributes], la
     state = service.get("UpdateStatus", {}).get("State", "")
     if state in ROLLED_BACK:
         return str(state).replace("_", " ")
-    return progress(service, tasks, 0).fault if is_job(service) else ""
+    if not is_job(service):
+        return ""
+    # The swarm forgets the tasks of a node that was removed.
+    if not any(is_current(service, task) for task in tasks):
+        return "has no run to show"
+    return progress(service, tasks, 0).fault
 
 
 def used_names(services: Sequence[Attributes], kind: str) -> set[str]:

@@ -166,6 +166,7 @@ def test_a_job_is_run_again_only_when_its_last_run_failed() -> None:
     assert reason(job(), job_task("complete")) == ""
     assert reason(job(), job_task("running")) == "", "it is on its way"
     assert reason(job(), job_task("failed", run=6), job_task("complete")) == ""
+    assert reason(job(), job_task("complete", run=6)) == "has no run to show"
 
 
 @pytest.mark.parametrize(
