@@ -59,8 +59,9 @@ class Clone:
 
     def start(self, *command: str, **environment: str) -> subprocess.Popen[str]:
         """Begin a command in a session of its own, which `close` ends."""
+        # Under nohup HUP would be ignored, and a shell can't trap what is.
         process = subprocess.Popen(
-            command,
+            ("env", "--default-signal=HUP", *command),
             cwd=self.root,
             env={**self.environment, **environment},
             text=True,
