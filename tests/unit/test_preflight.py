@@ -33,6 +33,11 @@ redis_password: {TWICE}
 registry_password: {SHORT}
 pgpool_pcp_password: change-me-change-me
 misago_secret_key: "{{{{ lookup('ansible.builtin.env', 'NO_SUCH_VARIABLE') }}}}"
+service_levels:
+  - id: nginx-clients
+    service: ngnix
+    alarm: {{op: gt, threshold: 2000, severity: warning, notification_targets: [slack], action: {{scale_up: redis}}}}
+    objective: {{op: lt, value: 1024}}
 """
 INVENTORY = """---
 all:
@@ -70,6 +75,10 @@ EXPECTED = (
     'no node is labelled redis: "2"',
     "node-1 has ",
     "monitor can't be reached (",
+    "nginx-clients: lacks indicator",
+    "nginx-clients: service ngnix is unknown: did you mean nginx?",
+    "nginx-clients: its alarm of 2000 doesn't come before its limit of 1024",
+    "nginx-clients: alarm.action.scale_up names redis, which can't be scaled",
 )
 
 

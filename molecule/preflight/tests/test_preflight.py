@@ -24,6 +24,7 @@ def test_every_mistake_is_told_with_its_remedy_in_one_run(ansible: Run, tmp_path
         swarm_address_pool=[f"{PREFIX}.0/24"],
         nginx_replica=3,
         pgpool_sessions=100,
+        service_levels=[{"id": "nginx-clients", "service": "nginx"}],
     )
 
     assert refused.returncode != 0
@@ -35,6 +36,7 @@ def test_every_mistake_is_told_with_its_remedy_in_one_run(ansible: Run, tmp_path
         f"node-1 has the address {PREFIX}.11, which lies in swarm_address_pool",
         "did you mean nginx_replicas?",
         "max_connections",
+        "nginx-clients: has no objective and no alarm",
         "node-8",
     ):
         assert sentence in told, sentence
