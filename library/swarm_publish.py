@@ -85,7 +85,9 @@ def set_labels(api: Any, kind: str, item: Mapping[str, Any], labels: Mapping[str
     api._raise_for_status(response)
 
 
-def publish(api: Any, kind: str, wanted: Mapping[str, str], labels: Mapping[str, str], *, dry: bool) -> list[str]:
+def publish(
+    api: Any, kind: str, wanted: Mapping[str, str], labels: Mapping[str, str], *, dry: bool
+) -> list[str]:
     """Have every secret or config with these labels; returns the names of those for which that is a change.
 
     kind: secrets or configs; wanted: contents by name; dry: only tell.

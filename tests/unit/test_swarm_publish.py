@@ -65,7 +65,9 @@ def test_one_that_is_there_is_left_alone(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_label_that_tells_of_the_value_is_removed_from_one_in_use(kind: str) -> None:
-    api = Api(kind, held(**LABELS, ansible_key="5bf8aa57fc5a6bc547decf1cc6db63f10deb55a3c6c5df497d631fb3d95e1abf"))
+    api = Api(
+        kind, held(**LABELS, ansible_key="5bf8aa57fc5a6bc547decf1cc6db63f10deb55a3c6c5df497d631fb3d95e1abf")
+    )
     assert publish(api, kind, {NAME: "value"}, LABELS, dry=False) == [NAME]
     assert api.created == []
     assert api.updated == [(f"/{kind}/old/update", {"Name": NAME, "Labels": LABELS}, {"version": 7})]
