@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from swarm_publish import KINDS, DockerException, publish
+from docker.errors import DockerException
+from swarm_publish import KINDS, publish
 
 NAME = "forum_redis_redis_password_0123456789ab"
 LABELS = {"forum.stack": "forum"}
