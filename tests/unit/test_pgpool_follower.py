@@ -9,7 +9,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "roles/pgpool/files/image"))
 
-from pgpool_follower.follow import Do, Order, Word, decide, primary_of
+from pgpool_follower.follow import DisobeyedError, Do, Order, Patience, Word, decide, primary_of
 from pgpool_follower.pool import Backend, PcpError, parse_backends
 from pgpool_follower.settings import load
 
@@ -69,6 +69,25 @@ def test_of_two_primaries_the_newer_timeline_is_true() -> None:
     said = {0: Word("primary", 5), 1: Word("primary", 6)}
     assert primary_of(said) == 1
     assert decide(said, backends(0)) == Order(Do.PROMOTE, 1)
+
+
+def test_an_order_may_take_its_time() -> None:
+    patience = Patience(15)
+    for now in (0.0, 8.0, 15.0):
+        patience.judge(Order(Do.ATTACH, 2), now)
+    # Another order, and the same one again later, have a time of their own.
+    patience.judge(Order(Do.PROMOTE, 2), 16.0)
+    patience.judge(Order(Do.ATTACH, 2), 17.0)
+    patience.judge(Order(Do.ATTACH, 2), 32.0)
+
+
+def test_a_pgpool_that_does_not_obey_is_told_from_one_that_has_nothing_to_do() -> None:
+    patience = Patience(15)
+    for now in (0.0, 100.0):
+        patience.judge(Order(Do.NOTHING), now)
+    patience.judge(Order(Do.ATTACH, 2), 101.0)
+    with pytest.raises(DisobeyedError, match="attach had no effect for 15 s"):
+        patience.judge(Order(Do.ATTACH, 2), 116.5)
 
 
 def test_settings_come_from_the_file_and_the_secrets(tmp_path: Path) -> None:

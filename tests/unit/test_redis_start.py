@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import stat
@@ -104,6 +105,7 @@ class Stage:
             "SELF": name,
             "MASTER_NAME": "mymaster",
             "DOWN_AFTER": "1200",
+            "TILT_PERIOD": "5000",
             "REDIS_HOSTS": ASKED,
             "SENTINEL_HOSTS": " ".join(SENTINELS),
             "SECRET_PATH": str(self.root / "secret"),
@@ -421,6 +423,44 @@ def test_a_sentinel_heeds_nothing_less_than_a_majority(
     stage.answer("redis-0", 6379, "PONG")
     stage.answer("127.0.0.1", 26379, f"{own}\n6379")
     assert runs_for(stage, 3)
+
+
+def test_a_sentinel_that_stood_still_judges_soon_again(stage: Stage) -> None:
+    stage.answer("redis-0", 6379, "PONG")
+    assert runs_for(stage, 1)
+    assert "127.0.0.1 26379 SENTINEL DEBUG tilt-period 5000" in stage.file("asked")
+
+
+def test_a_sentinel_allows_older_replicas_the_longer_a_majority_misses_the_master(stage: Stage) -> None:
+    stage.answer("redis-0", 6379, "PONG")
+    stage.answer("127.0.0.1", 26379, "flags\ns_down,o_down,master,disconnected")
+    assert runs_for(stage, 2)
+    asked = stage.file("asked")
+    set_to = [
+        int(milliseconds)
+        for milliseconds in re.findall(r"SENTINEL SET mymaster down-after-milliseconds (\d+)", asked)
+    ]
+    # Nothing at the first look; from then on never as long as the master has been missed for.
+    assert set_to[:2] == [5000, 10000]
+    assert asked.count("SENTINEL master mymaster") - len(set_to) in (1, 2)
+
+
+def test_a_sentinel_is_as_strict_as_before_once_there_is_a_master(stage: Stage) -> None:
+    stage.answer("redis-0", 6379, "PONG")
+    stage.answer("127.0.0.1", 26379, "flags\ns_down,o_down,master")
+    stage.meanwhile('(/bin/sleep 1; printf "flags\\nmaster\\n" >"$PLAY/replies/127.0.0.1-26379") &')
+    assert runs_for(stage, 3)
+    asked = re.findall(r"down-after-milliseconds (\d+)", stage.file("asked"))
+    assert asked[0] == "5000"
+    assert asked[-1] == "1200"
+    assert asked.count("1200") == 1
+
+
+def test_one_who_alone_misses_the_master_stays_strict(stage: Stage) -> None:
+    stage.answer("redis-0", 6379, "PONG")
+    stage.answer("127.0.0.1", 26379, "flags\ns_down,master")
+    assert runs_for(stage, 2)
+    assert "down-after-milliseconds" not in stage.file("asked")
 
 
 def test_a_sentinel_gives_the_recorded_master_time(stage: Stage) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -228,7 +229,8 @@ def test_a_refused_run_leaves_passwords_alone(clone: Clone) -> None:
 def test_a_stage_that_takes_too_long_has_failed(clone: Clone) -> None:
     stage = clone.run("scripts/stage", "Sleep", "sleep", "1.1", LIMIT="0")
     assert stage.returncode == 1
-    assert "Sleep took 1 s, longer than the 0 s it may take" in stage.stderr
+    # On a busy machine a second is soon two.
+    assert re.search(r"Sleep took \d s, longer than the 0 s it may take", stage.stderr)
     assert "✘ Sleep" in stage.stdout
 
 

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from . import settings as settings_file
-from .follow import Do, Order, Words, decide, primary_of
+from .follow import DisobeyedError, Do, Order, Patience, Words, decide, primary_of
 from .pool import PcpError, Pool
 from .settings import Settings
 
@@ -29,6 +29,7 @@ class Follower:
         self._pool = Pool(settings)
         self._words = Words(settings)
         self._beat = settings.run / "beat"
+        self._patience = Patience(settings.obey_seconds)
 
     def run(self) -> int:
         """Serve until Pgpool ends. Returns the exit status."""
@@ -51,15 +52,20 @@ class Follower:
             except PcpError as error:
                 log.warning("%s", error)
                 settled = None
+            except DisobeyedError as error:
+                # Its main process hangs, and takes all sessions with it; the swarm starts another one in a second.
+                log.error("%s: starting again", error)
+                self._pool.stop()
             checked = now
         log.error("Pgpool ended with %d", status)
         return 1
 
     def _tell(self) -> bool:
-        """Give Pgpool its next order. True if there was none to give."""
+        """Give Pgpool its next order. True if there was none to give. Raises PcpError or DisobeyedError."""
         backends = self._pool.backends()
         self._beat.touch()
         order: Order = decide(self._words.fresh(), backends)
+        self._patience.judge(order, time.monotonic())
         if order.do is Do.NOTHING:
             return True
         log.info("%s %s", order.do.name.lower(), self._settings.members[order.number])

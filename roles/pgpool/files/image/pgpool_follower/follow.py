@@ -67,6 +67,26 @@ def decide(words: Mapping[int, Word], backends: Sequence[Backend]) -> Order:
     return Order(Do.NOTHING)
 
 
+class DisobeyedError(RuntimeError):
+    """Pgpool was given the same order for long, and nothing came of it."""
+
+
+class Patience:
+    """How long Pgpool has been given the same order. seconds: as long as it may take to obey."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._order = Order(Do.NOTHING)
+        self._since = 0.0
+
+    def judge(self, order: Order, now: float) -> None:
+        """Note the order given at this moment. Raises DisobeyedError."""
+        if order != self._order:
+            self._order, self._since = order, now
+        elif order.do is not Do.NOTHING and now - self._since > self._seconds:
+            raise DisobeyedError(f"{order.do.name.lower()} had no effect for {self._seconds:.0f} s")
+
+
 class Words:
     """The members' last words, asked without pause, each by a thread of its own: a lost one must not delay."""
 

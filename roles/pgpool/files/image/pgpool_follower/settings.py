@@ -14,7 +14,8 @@ class Settings:
     """Settings of one Pgpool; times are seconds.
 
     members: PostgreSQL's service names, in the order of Pgpool's backends. state_port: where they say who they are.
-    run: a directory in memory, where everything lies that holds a secret.
+    run: a directory in memory, where everything lies that holds a secret. obey_seconds: as long as Pgpool may take to
+    obey an order; looking for the primary takes it up to 3 s.
     """
 
     members: tuple[str, ...]
@@ -27,6 +28,7 @@ class Settings:
     run: Path = Path("/tmp/pgpool")  # noqa: S108  # a tmpfs: secrets may lie here
     ask_seconds: float = 0.3
     check_seconds: float = 10.0
+    obey_seconds: float = 15.0
 
 
 def read_secret(path: Path) -> str:
