@@ -34,6 +34,15 @@ def test_the_sentinels_agree_who_is_master_by_name(swarm: Swarm) -> None:
     assert ask(swarm, SENTINELS[0], "SENTINEL ckquorum mymaster").startswith("OK 3 usable Sentinels")
 
 
+def test_a_sentinel_that_stood_still_judges_soon_again(swarm: Swarm) -> None:
+    # Set at the first look after the start, ten seconds later.
+    deadline = time.monotonic() + 30
+    for name in SENTINELS:
+        while "TILT-PERIOD\n5000" not in (told := ask(swarm, name, "SENTINEL DEBUG")):
+            assert time.monotonic() < deadline, f"{name}: {told}"
+            time.sleep(1)
+
+
 def test_nobody_enters_without_the_password(swarm: Swarm) -> None:
     for service, port in ((REDIS[0], "6379"), (SENTINELS[0], "26379")):
         answer = swarm.task(service).run("redis-cli", "-p", port, "PING")
