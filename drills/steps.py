@@ -22,6 +22,9 @@ from drills.accounts import AccountBook
 from drills.check import read_contents
 from drills.records import Attempt, Event, Record, TierSample, now, read_records
 
+#: Seconds for which what the last look complains of may be over.
+LAST_LOOKS = 30
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -140,9 +143,17 @@ def whole(settings: Settings, options: argparse.Namespace) -> int:
 
 
 def watch(settings: Settings, options: argparse.Namespace) -> int:
-    """Look until the stop file appears, whatever is seen; each look goes to the journal."""
-    for _ in looks(settings, options.seconds):
-        if settings.run.stop_file.exists():
+    """Look until the stop file appears, whatever is seen; each look goes to the journal.
+
+    A complaint of the last look is looked at again for LAST_LOOKS seconds: a tier that is busy for a moment just then
+    isn't one that didn't heal.
+    """
+    stopped: float | None = None
+    for reasons in looks(settings, options.seconds):
+        if not settings.run.stop_file.exists():
+            continue
+        stopped = stopped or time.monotonic()
+        if not reasons or time.monotonic() - stopped > LAST_LOOKS:
             break
     return 0
 

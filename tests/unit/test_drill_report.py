@@ -1,14 +1,15 @@
 """Figures, verdict and page of a drill, from records written by hand; and the judgement of the tiers."""
 
+import argparse
 import json
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from drills import medians, report
+from drills import ledger, medians, report, steps
 from drills.check import judge
 from drills.figures import faults, gap_around, measure
 from drills.records import (
@@ -24,7 +25,7 @@ from drills.records import (
     TierSample,
     read_records,
 )
-from drills.steps import pick, whole_for
+from drills.steps import Settings, pick, watch, whole_for
 from drills.tiers import Machine, Snapshot, combine, master, primary, what_is_missing
 
 ZERO = 1000.0
@@ -337,3 +338,33 @@ def look(at: float, *reasons: str) -> TierSample:
 def test_only_looks_after_the_last_event_count_as_healed(looks: list[TierSample], seconds: float) -> None:
     events: list[Record] = [Event("failure", ZERO - 20, ZERO - 19), Event("restored", ZERO, ZERO + 1)]
     assert whole_for([*events, *looks]) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize(
+    ("reasons", "stop_at", "looked"),
+    [
+        # The last look is the first one after the stop, if it complains of nothing.
+        (["", "redis: 0 masters", "", ""], 3, 3),
+        (["", "sentinel: one calls the master sdown", "", ""], 2, 3),
+        (["redis: 0 masters"] * 20, 2, 9),
+    ],
+)
+def test_what_the_last_look_complains_of_is_looked_at_again(
+    reasons: list[str], stop_at: int, looked: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = ledger.Run(tmp_path)
+    clock = ZERO
+    seen = 0
+
+    def looks(_settings: Settings, _seconds: float) -> Iterator[str]:
+        nonlocal clock, seen
+        for reason in reasons:
+            clock, seen = clock + 5, seen + 1
+            if seen == stop_at:
+                run.stop_file.touch()
+            yield reason
+
+    monkeypatch.setattr(steps, "looks", looks)
+    monkeypatch.setattr("time.monotonic", lambda: clock)
+    assert watch(Settings(run, {}), argparse.Namespace(seconds=900)) == 0
+    assert seen == looked
