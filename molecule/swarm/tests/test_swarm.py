@@ -20,6 +20,12 @@ def test_they_speak_on_the_lab_s_network(swarm: Swarm) -> None:
     assert addresses == {f"{PREFIX}.{last}:2377" for last in (11, 12, 13)}
 
 
+def test_a_silent_connection_ends_soon_also_after_a_start(swarm: Swarm) -> None:
+    for machine in (swarm.machines[name] for name in MANAGERS):
+        assert machine.check_output("cat /proc/sys/net/ipv4/tcp_retries2") == "5"
+        assert machine.file("/etc/sysctl.d/60-swarm.conf").content_string.strip() == "net.ipv4.tcp_retries2=5"
+
+
 def test_the_labels_are_those_of_the_inventory(swarm: Swarm) -> None:
     labels = {
         node["Description"]["Hostname"]: node["Spec"]["Labels"]
