@@ -144,7 +144,7 @@ class Supervisor:
             return
         log.warning("%s: %s", verdict.duty.name.lower(), verdict.reason)
         if verdict.duty is Duty.STOP:
-            self._leave(verdict.reason, "immediate", 1)
+            self._start_over(verdict.reason)
         try:
             if verdict.duty is Duty.FOLLOW:
                 self.repmgr.follow(self.settings.members.index(verdict.whom) + 1)
@@ -187,18 +187,33 @@ class Supervisor:
 
     def _leave(self, reason: str, mode: str, status: int) -> None:
         """Stop everything and end the process."""
+        try:
+            self._stop_all(reason, mode)
+        finally:
+            os._exit(status)
+
+    def _start_over(self, reason: str) -> None:
+        """Stop everything and boot anew in this container: a node that is cut off has no manager to start another."""
+        if not self._stop_all(reason, "immediate"):
+            os._exit(1)
+        os.execv(sys.executable, sys.orig_argv)  # noqa: S606  # a shell would add nothing but itself
+
+    def _stop_all(self, reason: str, mode: str) -> bool:
+        """Stop repmgrd and the server. Returns False if the server still runs."""
         log.warning("stopping: %s", reason)
         self.stopping.set()
         self.member.set(state=State.STOPPING)
         if self.daemon:
             self.daemon.kill()
+            self.daemon.wait()
         try:
             self.server.stop(mode)
         except CommandError as error:
             log.error("%s", error)
+            return False
         finally:
             logging.shutdown()
-            os._exit(status)
+        return True
 
 
 def main() -> int:
