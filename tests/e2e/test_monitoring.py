@@ -10,14 +10,14 @@ import requests
 from drills.lab import ROOT, Lab
 
 
-def ask(lab: Lab, statement: str, **account: tuple[str, str]) -> requests.Response:
+def ask(lab: Lab, statement: str, auth: tuple[str, str] | None = None) -> requests.Response:
     """InfluxDB's answer to a statement."""
     return requests.post(
         f"{lab.metrics.url}/query",
         data={"q": statement, "db": lab.metrics.database},
         verify=lab.ca_file,
         timeout=30,
-        **account,
+        auth=auth,
     )
 
 

@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from role_lab import PREFIX, STATE, Run, process, words
+from role_lab import PREFIX, PROJECT, STATE, Run, process, words
 from testinfra.backend.base import CommandResult
 from testinfra.host import Host
 
 URL = f"https://{PREFIX}.14:8086"
 AUTHORITY = "/tmp/influxdb-trial-ca.crt"  # noqa: S108 - the test's own file, in the machine
 UNIT = "influxdb.service"
+BACKUP, RESTORE = (str(PROJECT / "playbooks" / f"metrics_{verb}.yml") for verb in ("backup", "restore"))
 #: A password that takes another's place for a while.
 OTHER = "kV8wqZr3TnYb5xHs0LdM"
 
@@ -284,6 +285,41 @@ def test_a_further_series_than_allowed_is_refused_and_the_others_go_on(
     assert status(writer.write(f"trial,host=a value=2 {int(time.time()) + 1}")) == "204"
     back = ansible("converge.yml")
     assert back.returncode == 0, back.stdout
+
+
+@pytest.mark.usefixtures("trial")
+def test_a_backup_brings_lost_points_back_and_keeps_newer_ones(
+    ansible: Run, admin: Account, writer: Account, reader: Account
+) -> None:
+    now = int(time.time())
+    # Of three shards, of which one is about to expire; a field has another type in another measurement.
+    ages = (1, 40, 26 * 3600, 13 * 86400)
+    lines = [f'trial,host={host} value={age}i,state="up" {now - age}' for host in "ab" for age in ages]
+    assert status(writer.write(*lines, f"other,host=a value=0.5 {now}")) == "204"
+    backed = ansible(BACKUP, influxdb_backups_kept=1)
+    assert backed.returncode == 0, backed.stdout
+
+    admin.results("DROP MEASUREMENT trial; DROP MEASUREMENT other")
+    assert status(writer.write(f"trial,host=a value=99i {now + 1}")) == "204"
+    restored = ansible(RESTORE)
+    assert restored.returncode == 0, restored.stdout
+
+    assert reader.rows("SELECT count(value) FROM trial")[0][1] == len(lines) + 1
+    assert reader.rows("SELECT count(state) FROM trial")[0][1] == len(lines)
+    assert reader.rows("SELECT last(value) FROM trial")[0][1] == 99
+    assert reader.rows("SELECT value FROM other")[0][1] == 0.5
+    assert dict(reader.rows("SHOW FIELD KEYS FROM trial")) == {"value": "integer", "state": "string"}
+    assert [row[0] for row in admin.rows("SHOW DATABASES")] == ["forum"]
+    admin.results("DROP MEASUREMENT other")
+
+    # The newest alone is kept, and nothing of it can be read by others.
+    assert ansible(BACKUP, influxdb_backups_kept=1).returncode == 0
+    kept = admin.machine.check_output("ls /var/backups/influxdb").split()
+    assert len(kept) == 1
+    assert admin.machine.file("/var/backups/influxdb").mode == 0o700
+    missing = ansible(RESTORE, influxdb_backup="forum-19700101T000000Z")
+    assert missing.returncode != 0
+    assert f"choose one of {kept[0]}" in words(missing.stdout)
 
 
 @pytest.mark.parametrize(
