@@ -385,22 +385,26 @@ def test_a_sentinel_that_was_away_follows_the_others(stage: Stage) -> None:
     assert not set(ABOUT_THE_MASTER) & set(now)
 
 
-def runs_for(stage: Stage, seconds: float) -> bool:
-    """Whether a Sentinel that this one's server plays runs so long without being told to stop."""
+def runs_for(stage: Stage, seconds: float, until: str = "") -> bool:
+    """Whether a Sentinel that this one's server plays runs so long, or until it was asked that, and isn't stopped."""
     (stage.root / "status").unlink()
     with subprocess.Popen(
         [stage.root / "bin" / "start-sentinel"],
         env=stage.environment("sentinel-0", 1),
         start_new_session=True,
     ) as process:
+        end = time.monotonic() + seconds
         try:
-            process.wait(seconds)
-        except subprocess.TimeoutExpired:
+            while time.monotonic() < end:
+                if process.poll() is not None:
+                    return False
+                if until and re.search(until, stage.file("asked")):
+                    break
+                time.sleep(0.05)
             return True
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-    return False
 
 
 def test_a_sentinel_that_both_others_contradict_starts_again(stage: Stage) -> None:
@@ -428,14 +432,14 @@ def test_a_sentinel_heeds_nothing_less_than_a_majority(
 
 def test_a_sentinel_that_stood_still_judges_soon_again(stage: Stage) -> None:
     stage.answer("redis-0", 6379, "PONG")
-    assert runs_for(stage, 1)
+    assert runs_for(stage, 20, until="tilt-period")
     assert "127.0.0.1 26379 SENTINEL DEBUG tilt-period 5000" in stage.file("asked")
 
 
 def test_a_sentinel_allows_older_replicas_the_longer_a_majority_misses_the_master(stage: Stage) -> None:
     stage.answer("redis-0", 6379, "PONG")
     stage.answer("127.0.0.1", 26379, "flags\ns_down,o_down,master,disconnected")
-    assert runs_for(stage, 2)
+    assert runs_for(stage, 20, until="down-after-milliseconds 10000")
     asked = stage.file("asked")
     set_to = [
         int(milliseconds)
@@ -449,8 +453,12 @@ def test_a_sentinel_allows_older_replicas_the_longer_a_majority_misses_the_maste
 def test_a_sentinel_is_as_strict_as_before_once_there_is_a_master(stage: Stage) -> None:
     stage.answer("redis-0", 6379, "PONG")
     stage.answer("127.0.0.1", 26379, "flags\ns_down,o_down,master")
-    stage.meanwhile('(/bin/sleep 1; printf "flags\\nmaster\\n" >"$PLAY/replies/127.0.0.1-26379") &')
-    assert runs_for(stage, 3)
+    there_again = """
+        (until grep -q 'down-after-milliseconds 5000' "$PLAY/asked"; do /bin/sleep 0.05; done
+         printf "flags\\nmaster\\n" >"$PLAY/replies/127.0.0.1-26379") &
+    """
+    stage.meanwhile(there_again)
+    assert runs_for(stage, 20, until="down-after-milliseconds 1200")
     asked = re.findall(r"down-after-milliseconds (\d+)", stage.file("asked"))
     assert asked[0] == "5000"
     assert asked[-1] == "1200"
