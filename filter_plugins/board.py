@@ -16,8 +16,8 @@ from ansible.errors import AnsibleFilterError
 # Ansible brings module_utils to the machines, and not to its own plugins.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "module_utils"))
 
-import dashboards  # noqa: E402
-import influxql  # noqa: E402
+import dashboards
+import influxql
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 #: Shorter windows would often lie between two points of an instance.

@@ -97,7 +97,13 @@ class Board:
                     instances.add(series.tags.get(board["instance"], ""))
                     if not instance or series.tags.get(board["instance"], instance) == instance:
                         lines.append((f"{each['name']} {series.instance}".strip(), series))
-            panels.append({**panel, "lines": lines, "graph": charts.graph(lines, panel["thresholds"], panel["unit"], now, panel["title"])})
+            panels.append(
+                {
+                    **panel,
+                    "lines": lines,
+                    "graph": charts.graph(lines, panel["thresholds"], panel["unit"], now, panel["title"]),
+                }
+            )
         return {
             "name": name,
             "title": board["title"],

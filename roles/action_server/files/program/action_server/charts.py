@@ -72,12 +72,14 @@ def spark(series: Sequence[Series], now: float, title: str) -> Markup:
     wide, high = _SPARK
     frame = _Frame(now, ceiling(_highest(series)), (1, 2, wide - 1, high - 2))
     parts = [
-        Markup('<svg class="spark" role="img" viewBox="0 0 {} {}" width="{}" height="{}"><title>{}</title>').format(
-            wide, high, wide, high, title
-        ),
+        Markup(
+            '<svg class="spark" role="img" viewBox="0 0 {} {}" width="{}" height="{}"><title>{}</title>'
+        ).format(wide, high, wide, high, title),
         Markup('<path class="base" d="M1,{0} H{1}"/>').format(high - 2, wide - 1),
     ]
-    parts += [Markup('<path class="line" d="{}"/>').format(frame.path(each)) for each in series if each.points]
+    parts += [
+        Markup('<path class="line" d="{}"/>').format(frame.path(each)) for each in series if each.points
+    ]
     return Markup("").join([*parts, Markup("</svg>")])
 
 
@@ -87,7 +89,11 @@ def _ticks(now: float) -> Iterable[float]:
 
 
 def graph(
-    lines: Sequence[tuple[str, Series]], thresholds: Sequence[Mapping[str, Any]], unit: str, now: float, title: str
+    lines: Sequence[tuple[str, Series]],
+    thresholds: Sequence[Mapping[str, Any]],
+    unit: str,
+    now: float,
+    title: str,
 ) -> Markup:
     """A panel's graph: its lines with their names, its thresholds, the axes.
 
@@ -98,7 +104,9 @@ def graph(
     top = ceiling(max([highest, *(line["value"] * 1.05 for line in drawn)]))
     frame = _Frame(now, top, (_LEFT, _TOP, _WIDE - _RIGHT, _HIGH - _BOTTOM))
     parts = [
-        Markup('<svg class="graph" role="img" viewBox="0 0 {} {}"><title>{}</title>').format(_WIDE, _HIGH, title)
+        Markup('<svg class="graph" role="img" viewBox="0 0 {} {}"><title>{}</title>').format(
+            _WIDE, _HIGH, title
+        )
     ]
     for value in (0.0, top / 2, top):
         y = f"{frame.y(value):.1f}"
@@ -117,7 +125,9 @@ def graph(
         )
     for line in drawn:
         y = f"{frame.y(line['value']):.1f}"
-        parts.append(Markup('<path class="{}" d="M{},{} H{}"/>').format(line["kind"], _LEFT, y, _WIDE - _RIGHT))
+        parts.append(
+            Markup('<path class="{}" d="M{},{} H{}"/>').format(line["kind"], _LEFT, y, _WIDE - _RIGHT)
+        )
         parts.append(
             Markup('<text class="{} label" x="{}" y="{}" dy="-4" text-anchor="end">{}</text>').format(
                 line["kind"], _WIDE - _RIGHT - 4, y, line["title"]

@@ -26,7 +26,7 @@ class State(Enum):
     NOTICE = ("notice", "ⓘ", "notice")
     OK = ("ok", "✔", "ok")
     WATCHED = ("watched", "○", "watched")
-    UNMEASURED = ("unmeasured", "–", "not measured yet")
+    UNMEASURED = ("unmeasured", "·", "not measured yet")
 
     @property
     def name_(self) -> str:
@@ -81,19 +81,20 @@ def _state(level: Mapping[str, Any], values: Sequence[float]) -> State:
     return State.OK if objective or alarm else State.WATCHED
 
 
-def judge(
-    level: Mapping[str, Any], answers: Mapping[str, Sequence[Series]] | None, clock: float
-) -> Row:
+def judge(level: Mapping[str, Any], answers: Mapping[str, Sequence[Series]] | None, clock: float) -> Row:
     """The row of an indicator.
 
-    answers: what its statements now, hour and seen answered; None where nobody answered. clock: seconds since the epoch.
+    answers: what its statements now, hour and seen answered; None where nobody answered. clock: seconds since
+    the epoch.
     """
     if not level["statements"]:
         return Row(level, State.UNMEASURED, note="read from logs, which aren't collected yet")
     if answers is None:
         return Row(level, State.UNKNOWN)
     hour = tuple(answers["hour"])
-    newest = {series.instance: max(at for at, _ in series.points) for series in answers["seen"] if series.points}
+    newest = {
+        series.instance: max(at for at, _ in series.points) for series in answers["seen"] if series.points
+    }
     silent = tuple(sorted(name for name, at in newest.items() if at < clock - SILENT_SECONDS))
     if len(silent) == len(newest):
         return Row(level, State.SILENT, silent=silent, hour=hour, note="no data for a minute")

@@ -15,7 +15,8 @@ from typing import Any
 class Settings:
     """Settings of the server.
 
-    files: the directory with tls.crt, tls.key, ca.crt, password (scrypt), influxdb_password, client.crt and client.key (for the managers).
+    files: the directory with tls.crt, tls.key, ca.crt, password (scrypt), influxdb_password, and for the managers
+    client.crt and client.key.
     managers: addresses with port at which the swarm's managers are read; empty where they can't be.
     """
 

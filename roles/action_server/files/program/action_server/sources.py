@@ -75,9 +75,7 @@ class Source(Generic[T]):
             self._changed.notify_all()
 
 
-def ask(
-    url: str, context: ssl.SSLContext, timeout: float, body: str | None = None, **headers: str
-) -> Any:
+def ask(url: str, context: ssl.SSLContext, timeout: float, body: str | None = None, **headers: str) -> Any:
     """The JSON that an address answers, with POST if there is a body. Raises SourceError."""
     parts = urlsplit(url)
     path = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"

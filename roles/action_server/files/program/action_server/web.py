@@ -84,7 +84,11 @@ class Site:
     def _own_form() -> bool:
         """Whether a form comes from our own page: browsers tell its origin; what is no browser tells none."""
         origin, site = _header("Origin"), _header("Sec-Fetch-Site")
-        return (not origin or urlsplit(origin).netloc == _header("Host")) and site in ("", "same-origin", "none")
+        return (not origin or urlsplit(origin).netloc == _header("Host")) and site in (
+            "",
+            "same-origin",
+            "none",
+        )
 
     @staticmethod
     def _token() -> str:
@@ -162,7 +166,7 @@ class Site:
         raise cherrypy.HTTPRedirect("/sign-in", 303)
 
 
-def _plain_error(status: str, message: str, traceback: str, version: str) -> str:  # noqa: ARG001
+def _plain_error(status: str, message: str, traceback: str, version: str) -> str:
     """An error's page: no version, no traceback; plain text, in which nothing can be hidden."""
     cherrypy.response.headers["Content-Type"] = "text/plain; charset=utf-8"
     return f"{status}\n{message}\n"
@@ -172,7 +176,12 @@ def application(settings: Settings, board: Board) -> Callable[..., Any]:
     """The server as a WSGI application."""
     site = Site(settings, board)
     cherrypy.config.update(
-        {"environment": "production", "log.screen": False, "checker.on": False, "error_page.default": _plain_error}
+        {
+            "environment": "production",
+            "log.screen": False,
+            "checker.on": False,
+            "error_page.default": _plain_error,
+        }
     )
     mounted = cherrypy.Application(
         site,

@@ -10,7 +10,7 @@ _SIZES = ("B", "KiB", "MiB", "GiB", "TiB")
 def figure(value: float | None, unit: str = "") -> str:
     """A figure with as many digits as one reads at a glance; without its unit, unless it is changed by it."""
     if value is None:
-        return "–"
+        return "-"
     if unit == "bytes":
         return size(value)
     if unit == "s" and value >= 120:
