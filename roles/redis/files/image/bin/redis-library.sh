@@ -6,6 +6,7 @@
 # The password never becomes an argument or an environment variable: it goes through pipes only.
 
 secret=${SECRET_PATH:-/run/secrets/redis_password}
+telegraf_secret=${TELEGRAF_SECRET_PATH:-/run/secrets/telegraf_password}
 data=${DATA_DIR:-/data}
 # shellcheck disable=SC2034  # the scripts that source this use it
 settings=${SETTINGS_DIR:-/etc/redis}
@@ -13,10 +14,21 @@ settings=${SETTINGS_DIR:-/etc/redis}
 say() { echo "${0##*/}: $*"; }
 
 # Redis's own quoting, the same in its configuration files and for commands on redis-cli's input.
+# quoted_password [FILE]: the secret in that file, or Redis' own.
 quoted_password() {
   printf '"'
-  sed -e 's/\\/\\\\/g' -e 's/"/\\"/g' "$secret" | tr -d '\n'
+  sed -e 's/\\/\\\\/g' -e 's/"/\\"/g' "${1:-$secret}" | tr -d '\n'
   printf '"'
+}
+
+# allow_telegraf COMMAND...: the account of the Telegraf beside the server, which reads figures and no data.
+allow_telegraf() {
+  [ -r "$telegraf_secret" ] || return 0
+  printf 'user telegraf on resetchannels -@all +ping +client|setinfo'
+  printf ' +%s' "$@"
+  printf ' >'
+  quoted_password "$telegraf_secret"
+  printf '\n'
 }
 
 # ask HOST PORT COMMAND...: each COMMAND is one line for redis-cli; prints the raw replies, nothing when unreachable.
