@@ -213,11 +213,10 @@ def with_telegraf(
     """
     found = {}
     for name, service in services.items():
-        given = _dig(service, "deploy", "resources")
+        deploy, given = service.get("deploy"), _dig(service, "deploy", "resources")
+        accompanied = bool(share) and service.get("x-telegraf", True)
         found[name] = dict(service)
-        if service.get("x-telegraf", True) and isinstance(given, Mapping):
-            deploy = service["deploy"]
-            assert isinstance(deploy, Mapping)
+        if accompanied and isinstance(deploy, Mapping) and isinstance(given, Mapping):
             resources = {kind: _sum(own, share.get(kind, {})) for kind, own in given.items()}
             found[name]["deploy"] = {**deploy, "resources": resources}
     return found

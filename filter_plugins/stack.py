@@ -13,7 +13,7 @@ from ansible.errors import AnsibleFilterError
 UID, TELEGRAF_UID = "10001", "10002"
 
 #: What a Telegraf proves its name with, to the relay and to what it asks.
-TELEGRAF_SECRET = "telegraf_password"
+TELEGRAF_SECRET = "telegraf_password"  # noqa: S105  # a name
 
 Service = dict[str, Any]
 
@@ -91,8 +91,9 @@ def stack_fragment(
     services: name -> Compose service, with secrets, configs and networks by their short names.
     defaults: what a service gets unless it says otherwise. secrets, configs, networks: short name -> name
     in the swarm. telegraf: variables of the Telegraf beside each service, nothing where there is none; a
-    service with `x-telegraf: false` is a Telegraf itself. Returns the fragment; only the networks that a service uses are declared, as are only
-    the named volumes. Raises AnsibleFilterError for a name that nobody publishes, or a missing image.
+    service with `x-telegraf: false` is a Telegraf itself. Returns the fragment; only the networks that a
+    service uses are declared, as are only the named volumes. Raises AnsibleFilterError for a name that
+    nobody publishes, or a missing image.
     """
     finished: dict[str, Service] = {}
     used_networks: set[str] = set()
