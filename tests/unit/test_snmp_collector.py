@@ -74,7 +74,10 @@ def test_the_nodes_let_read_just_what_is_asked_for() -> None:
 def test_every_snmp_indicator_has_its_field() -> None:
     levels = yaml.safe_load((ROOT / "inventories/shared/sla.yml").read_text())["service_levels"]
     wanted = {
-        name for level in levels if level["indicator"]["source"] == "snmp" for name in level["indicator"]["fields"]
+        name
+        for level in levels
+        if level["indicator"]["source"] == "snmp"
+        for name in level["indicator"]["fields"]
     }
     assert wanted
     assert wanted <= set(fields(VALUES, Ticks(0, 0)))
@@ -146,7 +149,13 @@ def test_nodes_that_host_the_stack() -> None:
             node("drained", "198.51.100.3", availability="drain"),
             node("idle", "198.51.100.4"),
         ],
-        [task("leader"), task("worker"), task("worker"), task("drained", "shutdown"), {"DesiredState": "running"}],
+        [
+            task("leader"),
+            task("worker"),
+            task("worker"),
+            task("drained", "shutdown"),
+            {"DesiredState": "running"},
+        ],
     )
     assert found == Nodes({"leader": "198.51.100.1", "worker": "198.51.100.2"}, {})
 
@@ -266,12 +275,14 @@ def test_what_is_never_taken_does_not_stop_the_rest() -> None:
 
 def test_nodes_with_series_and_dropping_one() -> None:
     known = '{"results": [{"series": [{"values": [["node", "a"], ["node", "b"]]}]}]}'
-    session = Answering((200, known), (200, '{"results": [{}]}'), (200, '{"results": [{"error": "no right"}]}'))
+    session = Answering(
+        (200, known), (200, '{"results": [{}]}'), (200, '{"results": [{"error": "no right"}]}')
+    )
     database = influx(session)
     assert database.nodes() == {"a", "b"}
     database.drop("it's")
     assert session.sent[-1] == {
-        "q": "DROP SERIES FROM \"snmp\" WHERE \"node\" = 'it\\'s' AND \"stack\" = 'forum'"
+        "q": 'DROP SERIES FROM "snmp" WHERE "node" = \'it\\\'s\' AND "stack" = \'forum\''
     }
     with pytest.raises(InfluxError, match="no right"):
         database.drop("a")
@@ -297,6 +308,8 @@ class FakeAgent:
 
 
 class FakeSwarm:
+    """A swarm that tells what it is told."""
+
     def __init__(self, hosting: Mapping[str, str], away: Mapping[str, str] | None = None) -> None:
         self.known: Nodes | None = Nodes(hosting, away or {})
 
@@ -307,6 +320,8 @@ class FakeSwarm:
 
 
 class FakeDatabase:
+    """A database that may be away."""
+
     def __init__(self, *nodes: str) -> None:
         self.series = set(nodes)
         self.kept: list[str] = []

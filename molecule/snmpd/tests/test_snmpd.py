@@ -72,7 +72,8 @@ def test_the_user_reads_all_parts_of_the_view_and_nothing_else(
 
 
 def test_the_user_changes_nothing(monitor: Host, secret_values: dict[str, str]) -> None:
-    command = "snmpset -v3 -u monitoring -l authPriv -a SHA-256 -x AES -A %s -X %s -r 1 -t 2 %s .1.3.6.1.2.1.1.6.0 s here"
+    command = "snmpset -v3 -u monitoring -l authPriv -a SHA-256 -x AES -A %s -X %s -r 1 -t 2 %s "
+    command += ".1.3.6.1.2.1.1.6.0 s here"
     passwords = (secret_values["snmp_auth_password"], secret_values["snmp_privacy_password"])
     refused = monitor.run(command, *passwords, NODE)
     assert refused.rc != 0
