@@ -14,8 +14,7 @@ import requests
 import yaml
 from docker.errors import DockerException
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "roles/snmp_collector/files"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "roles/snmp_collector/files"))
 
 from snmp_collector.collector import Collector
 from snmp_collector.events import Troubles, line
@@ -24,6 +23,7 @@ from snmp_collector.influx import Influx, InfluxError, UselessError, point
 from snmp_collector.settings import Settings, load
 from snmp_collector.swarm import Nodes, Swarm, SwarmError, nodes_of, reason
 
+ROOT = Path(__file__).resolve().parents[2]
 VALUES = {
     "hrSystemUptime": 123456,
     "memTotalReal": 1000,
