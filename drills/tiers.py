@@ -19,7 +19,6 @@ SILENCE_SECONDS = 5.0
 ADDRESS = re.compile(
     r"master0:.*?status=(?P<status>[^,]+),address=(?P<address>[^,]+),.*sentinels=(?P<sentinels>\d+)"
 )
-REPLICAS = re.compile(r"^(\d+)/(\d+)")
 
 
 @dataclass(frozen=True)
@@ -98,18 +97,14 @@ def combine(views: Mapping[str, Mapping[str, Any]], edges: Mapping[str, str]) ->
         for entry in view.get("containers", [])
     )
     manager = next((view for view in views.values() if view.get("nodes") and view.get("services")), {})
-    services = {}
-    for service in manager.get("services", []):
-        found = REPLICAS.match(service["Replicas"])
-        if found:
-            services[service["Name"]] = (int(found[1]), int(found[2]))
     return Snapshot(
         containers=containers,
         silent=tuple(name for name, view in views.items() if not view),
-        nodes={
-            node["Hostname"]: f"{node['Status']} {node['Availability']}" for node in manager.get("nodes", [])
+        nodes={node["name"]: f"{node['state']} {node['availability']}" for node in manager.get("nodes", [])},
+        services={
+            service["name"]: (service["running"], service["wanted"])
+            for service in manager.get("services", [])
         },
-        services=services,
         edges=edges,
     )
 
@@ -119,7 +114,7 @@ def what_is_missing(snapshot: Snapshot) -> dict[str, tuple[str, ...]]:
     missing: dict[str, list[str]] = defaultdict(list)
     missing["machines"] = [f"{name} doesn't answer" for name in snapshot.silent]
     missing["machines"] += [
-        f"{name} is {state}" for name, state in snapshot.nodes.items() if state != "Ready Active"
+        f"{name} is {state}" for name, state in snapshot.nodes.items() if state != "ready active"
     ]
     if not snapshot.services:
         missing["machines"].append("no manager knows the services")

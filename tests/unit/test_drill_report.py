@@ -214,9 +214,9 @@ def whole_views() -> dict[str, dict[str, Any]]:
         "node-3": view(postgres_2=dict(standby), redis_2=dict(replica), sentinel_2=dict(sentinel), nginx={}),
     }
     names = [f"{tier}-{number}" for tier in ("postgres", "redis", "sentinel") for number in range(3)]
-    services = [{"Name": name, "Replicas": "1/1"} for name in names]
-    services += [{"Name": "nginx", "Replicas": "3/3 (max 1 per node)"}]
-    nodes = [{"Hostname": name, "Status": "Ready", "Availability": "Active"} for name in views]
+    services = [{"name": name, "running": 1, "wanted": 1} for name in names]
+    services += [{"name": "nginx", "running": 3, "wanted": 3}]
+    nodes = [{"name": name, "state": "ready", "availability": "active"} for name in views]
     views["node-2"].update(nodes=nodes, services=services)
     return views
 
@@ -249,10 +249,10 @@ def test_no_manager_is_a_reason_of_its_own() -> None:
 
 def test_a_node_that_is_down_and_a_replica_that_is_missing() -> None:
     views = whole_views()
-    views["node-2"]["nodes"][2]["Status"] = "Down"
-    views["node-2"]["services"][9]["Replicas"] = "2/3 (max 1 per node)"
+    views["node-2"]["nodes"][2]["state"] = "down"
+    views["node-2"]["services"][9]["running"] = 2
     assert missing(views, b="HTTP 502") == {
-        "machines": ("node-3 is Down Active",),
+        "machines": ("node-3 is down active",),
         "nginx": ("nginx runs 2 of 3",),
         "edge": ("b: HTTP 502",),
     }

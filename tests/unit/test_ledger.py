@@ -285,6 +285,13 @@ def test_a_healthy_forum_keeps_every_promise(forum: FakeForum, tmp_path: Path) -
     assert len(contents) == len(attempts)
 
 
+def test_every_writer_keeps_to_one_thread(forum: FakeForum, tmp_path: Path) -> None:
+    attempts = run_ledger(forum, tmp_path, lambda: None, users=4)
+    homes = {(attempt.user, attempt.thread) for attempt in attempts}
+    assert len(homes) == 4
+    assert len({thread for _, thread in homes}) == 2
+
+
 def test_an_answer_that_was_lost_is_unknown_and_may_appear(forum: FakeForum, tmp_path: Path) -> None:
     def lose_answers() -> None:
         forum.trouble = "silent"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import threading
 import time
-import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -15,6 +15,10 @@ from .pool import Backend
 from .settings import Settings
 
 FRESH = 2.0
+# Seconds for each step of a question; a member holds one for 0.6 s.
+TIMEOUT = 2.0
+# At least so long between two questions, even if there is news all the time.
+BREATH = 0.1
 MAX_ANSWER = 16384
 
 
@@ -100,13 +104,23 @@ class Words:
             threading.Thread(target=self._watch, args=(number, member), daemon=True).start()
 
     def _watch(self, number: int, member: str) -> None:
-        url = f"http://{member}:{self._settings.state_port}/state"
         while True:
-            with contextlib.suppress(Exception), urllib.request.urlopen(url, timeout=1.5) as answer:
-                values = json.loads(answer.read(MAX_ANSWER))
-                word = Word(str(values["state"]), int(values["timeline"]))
-                self._last[number] = (time.monotonic(), word)
+            line = http.client.HTTPConnection(member, self._settings.state_port, timeout=TIMEOUT)
+            with contextlib.suppress(Exception), contextlib.closing(line):
+                self._listen(number, line)
             time.sleep(self._settings.ask_seconds)
+
+    def _listen(self, number: int, line: http.client.HTTPConnection) -> None:
+        """Ask on one connection until it fails. Who shows a member's last word is answered when it has another one."""
+        known = ""
+        while True:
+            line.request("GET", "/state", headers={"If-None-Match": known} if known else {})
+            answer = line.getresponse()
+            known = answer.getheader("ETag", "")
+            values = json.loads(answer.read(MAX_ANSWER))
+            word = Word(str(values["state"]), int(values["timeline"]))
+            self._last[number] = (time.monotonic(), word)
+            time.sleep(BREATH)
 
     def fresh(self) -> dict[int, Word]:
         """By number, the words that are at most FRESH seconds old."""

@@ -40,7 +40,8 @@ class Member:
         self._local = local
         self._server = server
         self._box = box
-        self._lock = threading.Lock()
+        # Notified of every change. Reentrant, as those who wait for one read the report.
+        self._lock = threading.Condition()
         self._refreshing = threading.Lock()
         self._report = Report(settings.name)
         self._refreshed = 0.0
@@ -60,8 +61,14 @@ class Member:
             before, self._report = self._report, self._report.but(**changes)
             after = self._report
             self._refreshed = time.monotonic()
+            self._lock.notify_all()
         if after.state is not before.state:
             log.info("%s, was %s: %s", after.state, before.state, after.dump())
+
+    def wait_unlike(self, gist: str, seconds: float) -> None:
+        """Wait until the report has another gist, at most so many seconds."""
+        with self._lock:
+            self._lock.wait_for(lambda: self.report.gist != gist, seconds)
 
     def note_term(self) -> None:
         """Take term and floor from the last promise on disk. Raises ValueError if that can't be read."""

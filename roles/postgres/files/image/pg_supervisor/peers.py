@@ -12,6 +12,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import TypeVar
 
@@ -22,6 +23,10 @@ from .votes import Answer, Request
 T = TypeVar("T")
 
 ASK_EVERY = 0.5
+# As long as a member holds a question until there is news, well below FRESH.
+HOLD_SECONDS = 0.6
+# At least so long between two questions, even if there is news all the time.
+BREATH = 0.1
 FRESH = 2.0
 MAX_ANSWER = 16384
 
@@ -30,27 +35,38 @@ class RefusedError(RuntimeError):
     """A peer answered with an error."""
 
 
-def call(host: str, port: int, path: str, body: bytes, seal: Seal, timeout: float) -> bytes:
-    """Ask a member and return its answer, both sealed. An empty body makes it a GET.
+class Line:
+    """A connection to a member, kept from one question to the next. timeout: seconds, for each step of the way."""
 
-    timeout: seconds, for each step of the way. Raises OSError, http.client.HTTPException or RefusedError.
-    """
-    word = nonce()
-    headers = {"X-Nonce": word, "X-Seal": seal.sign(path.encode(), word.encode(), body)}
-    connection = http.client.HTTPConnection(host, port, timeout=timeout)
-    try:
-        connection.request("POST" if body else "GET", path, body or None, headers)
-        response = connection.getresponse()
+    def __init__(self, host: str, port: int, seal: Seal, timeout: float) -> None:
+        self._host = host
+        self._seal = seal
+        self._connection = http.client.HTTPConnection(host, port, timeout=timeout)
+
+    def call(self, path: str, body: bytes = b"", known: str = "") -> tuple[bytes, str]:
+        """Ask and return the answer, both sealed, and its ETag. An empty body makes it a GET.
+
+        known: the ETag of the last answer, to be answered when there is another one, or after a moment.
+        Raises OSError, http.client.HTTPException or RefusedError; the line is of no use after that.
+        """
+        word = nonce()
+        headers = {"X-Nonce": word, "X-Seal": self._seal.sign(path.encode(), word.encode(), body)}
+        if known:
+            headers["If-None-Match"] = known
+        self._connection.request("POST" if body else "GET", path, body or None, headers)
+        response = self._connection.getresponse()
         answer = response.read(MAX_ANSWER)
         if response.status != 200:
-            raise RefusedError(f"{host} answers {path} with {response.status}")
-        if not seal.holds(response.getheader("X-Seal", ""), word.encode(), answer):
+            raise RefusedError(f"{self._host} answers {path} with {response.status}")
+        if not self._seal.holds(response.getheader("X-Seal", ""), word.encode(), answer):
             raise RefusedError(
-                f"{host}'s answer to {path} has no valid seal: do all members have the same password?"
+                f"{self._host}'s answer to {path} has no valid seal: do all members have the same password?"
             )
-    finally:
-        connection.close()
-    return answer
+        return answer, response.getheader("ETag", "")
+
+    def close(self) -> None:
+        """Hang up."""
+        self._connection.close()
 
 
 def in_parallel(
@@ -99,15 +115,30 @@ class Peers:
 
     def _watch(self, name: str) -> None:
         while True:
-            with contextlib.suppress(Exception):
-                self._last[name] = (time.monotonic(), self._ask(name))
+            with contextlib.suppress(Exception), self._line(name, timeout=HOLD_SECONDS + 1.5) as line:
+                self._listen(name, line)
             time.sleep(ASK_EVERY)
 
+    def _listen(self, name: str, line: Line) -> None:
+        known = ""
+        while True:
+            report, known = self._read(name, line, known)
+            self._last[name] = (time.monotonic(), report)
+            time.sleep(BREATH)
+
+    def _line(self, name: str, timeout: float) -> AbstractContextManager[Line]:
+        return contextlib.closing(Line(name, self._port, self._seal, timeout))
+
     def _ask(self, name: str) -> Report:
-        report = Report.parse(call(name, self._port, "/state", b"", self._seal, timeout=1.5))
+        with self._line(name, timeout=1.5) as line:
+            return self._read(name, line)[0]
+
+    def _read(self, name: str, line: Line, known: str = "") -> tuple[Report, str]:
+        answer, gist = line.call("/state", known=known)
+        report = Report.parse(answer)
         if report.name != name:
             raise RefusedError(f"{name} calls itself {report.name}")
-        return report
+        return report, gist
 
     def reports(self) -> dict[str, Report]:
         """By name, what each member that can be heard said last, at most FRESH seconds ago."""
@@ -129,4 +160,5 @@ class Peers:
         return in_parallel([partial(self._ask_vote, name, body) for name in self._names], 5, enough)
 
     def _ask_vote(self, name: str, body: bytes) -> Answer:
-        return Answer.parse(call(name, self._port, "/vote", body, self._seal, timeout=5))
+        with self._line(name, timeout=5) as line:
+            return Answer.parse(line.call("/vote", body)[0])

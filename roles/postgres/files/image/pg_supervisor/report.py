@@ -56,6 +56,12 @@ class Report:
     silence: float = 0.0
     leaving: bool = False
 
+    @property
+    def gist(self) -> str:
+        """What others act on, as one word; where the log ends changes all the time and is left out."""
+        parts = (self.state, self.timeline, self.term, self.floor, self.registered, self.receivers)
+        return "/".join(str(part) for part in (*parts, self.upstream, self.leaving))
+
     def but(self, **changes: Any) -> Report:
         """The same report with some fields changed."""
         return replace(self, **changes)

@@ -12,23 +12,16 @@ settings=${SETTINGS_DIR:-/etc/redis}
 
 say() { echo "${0##*/}: $*"; }
 
-# Redis's own quoting, the same in its configuration files and for commands on redis-cli's input.
-quoted_password() {
-  printf '"'
-  sed -e 's/\\/\\\\/g' -e 's/"/\\"/g' "$secret" | tr -d '\n'
-  printf '"'
-}
+# In Redis's own quoting, the same in its configuration files and for commands on redis-cli's input. A variable of this
+# shell alone, read once: Sentinels and health checks ask all the time.
+password=$(sed -e 's/\\/\\\\/g' -e 's/"/\\"/g' -e 's/.*/"&"/' "$secret")
 
 # ask HOST PORT COMMAND...: each COMMAND is one line for redis-cli; prints the raw replies, nothing when unreachable.
 ask() {
   ask_host=$1 ask_port=$2
   shift 2
-  {
-    printf 'AUTH '
-    quoted_password
-    printf '\n'
-    printf '%s\n' "$@"
-  } | timeout "${ASK_SECONDS:-1}" redis-cli -h "$ask_host" -p "$ask_port" --raw 2>/dev/null | tr -d '\r' | sed 1d
+  printf '%s\n' "AUTH $password" "$@" |
+    timeout "${ASK_SECONDS:-1}" redis-cli -h "$ask_host" -p "$ask_port" --raw 2>/dev/null | sed -e 1d -e 's/\r$//'
 }
 
 count() { echo $#; }
