@@ -35,6 +35,16 @@ class Node:
 
 
 @dataclass(frozen=True)
+class Metrics:
+    """Where the metrics are, and the account that may read them."""
+
+    url: str
+    database: str
+    user: str
+    password: str
+
+
+@dataclass(frozen=True)
 class Lab:
     """What `make endpoints` says."""
 
@@ -42,6 +52,7 @@ class Lab:
     ca_file: str
     admin: Account
     secrets_dir: Path
+    metrics: Metrics
     nodes: tuple[Node, ...]
 
     @property
@@ -61,11 +72,18 @@ def read_lab() -> Lab:
     )
     fields = json.loads(text)
     password_file = Path(fields["admin_password_file"])
+    influxdb = fields["influxdb"]
     return Lab(
         forum_urls=tuple(fields["forum_urls"]),
         ca_file=fields["ca_file"],
         admin=Account(fields["admin_user"], password_file.read_text().strip()),
         secrets_dir=password_file.parent,
+        metrics=Metrics(
+            influxdb["url"],
+            influxdb["database"],
+            influxdb["user"],
+            Path(influxdb["password_file"]).read_text().strip(),
+        ),
         nodes=tuple(Node(node["name"], node["address"], node["container"]) for node in fields["nodes"]),
     )
 

@@ -296,6 +296,21 @@ def missing_variables(values: Mapping[str, object], specifications: Mapping[str,
     ]
 
 
+def source_problems(settings: Mapping[str, object]) -> list[str]:
+    """Whether what comes from a vendor has the vendor's repository.
+
+    settings: variable -> rendered value; NAME_source that is vendor needs NAME_repository where there is such a
+    variable, since no host of a repository stands in a role. Returns sentences with the remedy, sorted by name.
+    """
+    return [
+        f"{name} is vendor, but {repository} is empty: describe the vendor's repository there, or choose another source"
+        for name, value in sorted(settings.items())
+        if name.endswith("_source") and value == "vendor"
+        for repository in [f"{name.removesuffix('_source')}_repository"]
+        if repository in settings and not settings[repository]
+    ]
+
+
 class FilterModule:
     """The filters of this file, as Ansible looks for them."""
 
@@ -309,6 +324,7 @@ class FilterModule:
             "network_problems": network_problems,
             "placement_labels": placement_labels,
             "secret_variables": secret_variables,
+            "source_problems": source_problems,
             "unknown_variables": unknown_variables,
             "variable_problems": variable_problems,
         }
