@@ -1,4 +1,4 @@
-"""Where Ansible finds the strategy of ansible.cfg, whatever Python the virtual environment has."""
+"""Where Ansible finds the strategy that scripts/lab chooses, whatever Python the virtual environment has."""
 
 from ansible_mitogen.plugins.strategy.mitogen_linear import StrategyModule
 

@@ -93,9 +93,7 @@ def test_a_peer_with_another_password_is_not_heard(speaker: tuple[Supervisor, in
     assert peers.ask_now() == {}
 
 
-def test_pgpools_follower_hears_the_news_and_a_silence(
-    speaker: tuple[Supervisor, int, list[str]],
-) -> None:
+def test_pgpools_follower_hears_the_news(speaker: tuple[Supervisor, int, list[str]]) -> None:
     member, port, _ = speaker
     words = Words(FollowerSettings((NAME,), "misago", "secret", "other", state_port=port))
     words.watch()
