@@ -3,7 +3,9 @@
 import re
 import socket
 import ssl
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
 import pytest
@@ -163,6 +165,43 @@ def _own_address(edge: str) -> str:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as towards:
         towards.connect((urlsplit(edge).hostname, 443))
         return str(towards.getsockname()[0])
+
+
+@pytest.fixture
+def homeless(lab: Lab) -> Iterator[str]:
+    """A floating address that no machine holds; at the end all are at home again."""
+    address = str(urlsplit(lab.forum_urls[-1]).hostname)
+    monitor = next(node for node in lab.nodes if node.name == "monitor")
+    for node in lab.swarm:
+        node.run("systemctl stop keepalived")
+    try:
+        assert all(f" {address}/" not in node.run("ip -4 address show") for node in lab.swarm)
+        yield address
+    finally:
+        for node in lab.swarm:
+            node.run(f"ip address delete {address}/24 dev eth0; systemctl start keepalived")
+        monitor.run(f"ip neighbour delete {address} dev eth0")
+        for edge in lab.forum_urls:
+            answer = monitor.run(
+                f"curl -skf --retry 60 --retry-all-errors --retry-delay 1 {edge}/healthcheck/"
+            )
+            assert answer, f"{edge} didn't come back"
+
+
+def test_a_visitor_who_knocked_before_the_address_was_there_is_known(lab: Lab, homeless: str) -> None:
+    node, monitor = lab.swarm[-1], next(node for node in lab.nodes if node.name == "monitor")
+    mac = node.run("cat /sys/class/net/eth0/address").strip()
+    monitor.run(f"ip neighbour replace {homeless} lladdr {mac} dev eth0 nud permanent")
+    with ThreadPoolExecutor(1) as pool:
+        knock = (
+            f"curl -sk --max-time 20 -o /dev/null -w '%{{http_code}} %{{time_connect}}' https://{homeless}/"
+        )
+        answer = pool.submit(monitor.run, knock)
+        time.sleep(0.6)
+        node.run(f"ip address add {homeless}/24 dev eth0")
+        status, connected = answer.result().split()
+    assert float(connected) > 0.5, "the address was there before the visitor"
+    assert status == "200", "nginx saw another address than the visitor's"
 
 
 def test_another_host_name_is_refused(edge: str, guest: Guest) -> None:

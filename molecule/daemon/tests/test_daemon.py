@@ -89,3 +89,13 @@ def test_a_machine_that_does_not_come_back_ends_the_run_and_the_others_go_on(
     last = processes(machines)
     assert [name for name in MANAGERS if last[name] == before[name]] == []
     assert last[restarted] == now[restarted], "it has its configuration already"
+
+
+def test_a_dry_run_on_a_new_system_tells_what_would_start(ansible: Run) -> None:
+    new = {"daemon_unit": "new-daemon.service", "daemon_files": ["/etc/new-daemon.conf"]}
+    dry = ansible("converge.yml", "--check", daemon_configured=True, **new)
+    assert dry.returncode == 0, dry.stdout
+    assert dry.stdout.count("changed=1") == len(MANAGERS), dry.stdout
+    missing = ansible("converge.yml", **new)
+    assert missing.returncode != 0
+    assert "Could not find the requested service new-daemon.service" in missing.stdout
