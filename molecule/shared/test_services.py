@@ -31,7 +31,9 @@ def test_every_task_runs_and_is_healthy(
     services: dict[str, dict[str, Any]], tasks: dict[str, list[Task]]
 ) -> None:
     assert {name: len(found) for name, found in tasks.items()} == {
-        name: service["deploy"]["replicas"] for name, service in services.items()
+        # One that says no number has a task on every node.
+        name: service["deploy"].get("replicas", len(MANAGERS))
+        for name, service in services.items()
     }
     health = {task.inspect()["State"]["Health"]["Status"] for found in tasks.values() for task in found}
     assert health == {"healthy"}
@@ -67,8 +69,31 @@ def test_secrets_and_configs_are_versioned(swarm: Swarm, services: dict[str, dic
 
 def test_only_the_service_reads_its_secrets(tasks: dict[str, list[Task]]) -> None:
     for name, found in tasks.items():
-        modes = found[0].output("sh", "-c", "stat --dereference --format '%a %u' /run/secrets/*").split("\n")
-        assert set(filter(None, modes)) == {"400 10001"}, name
+        command = "stat --dereference --format '%n %a %u' /run/secrets/*"
+        modes = dict(
+            line.removeprefix("/run/secrets/").split(" ", 1)
+            for line in found[0].output("sh", "-c", command).splitlines()
+        )
+        # The Telegraf's own; a server that lets Telegraf in reads it by its group.
+        own = modes.pop("telegraf_password")
+        assert own in {"400 10002", "440 10002"} or name == "relay", name
+        assert set(modes.values()) <= {"400 10001"}, name
+
+
+def test_the_telegraf_beside_a_service_reads_none_of_its_secrets(tasks: dict[str, list[Task]]) -> None:
+    for name, found in tasks.items():
+        if name == "relay":
+            continue
+        task = found[0]
+        as_telegraf = ("as-telegraf", "--reuid=telegraf", "--regid=telegraf", "--keep-groups")
+        listed = task.output("ls", "/run/secrets").split()
+        readable = [
+            secret for secret in listed if task.run(*as_telegraf, "cat", f"/run/secrets/{secret}").rc == 0
+        ]
+        assert readable == ["telegraf_password"], name
+        pid = task.output("sh", "-c", "cat /proc/1/task/1/children").split()[0]
+        assert task.run("cat", f"/proc/{pid}/environ").rc == 0, name
+        assert task.run(*as_telegraf, "cat", f"/proc/{pid}/environ").rc != 0, name
 
 
 def test_every_config_says_that_it_is_managed(swarm: Swarm, services: dict[str, dict[str, Any]]) -> None:

@@ -14,6 +14,7 @@ from inventory import (
     network_problems,
     placement_labels,
     secret_variables,
+    source_problems,
     unknown_variables,
     variable_problems,
 )
@@ -238,7 +239,27 @@ def test_labels_that_placements_need() -> None:
     assert placement_labels(services) == {"numbered": {"postgres": 3}, "wanted": {"edge": 1}}
 
 
+def test_what_comes_from_a_vendor_or_a_file_needs_its_repository_or_its_path() -> None:
+    settings: dict[str, object] = {
+        "a_source": "vendor",
+        "a_repository": {},
+        "b_source": "vendor",
+        "b_repository": {"uris": "https://packages.example.org"},
+        "c_source": "debian",
+        "c_repository": {},
+        "d_source": "vendor",
+        "e_source": "path",
+        "e_path": "",
+        "e_repository": {},
+        "f_source": "path",
+        "f_path": "/opt/program",
+    }
+    first, second = source_problems(settings)
+    assert first.startswith("a_source is vendor, but a_repository is empty: ")
+    assert second.startswith("e_source is path, but e_path is empty: ")
+
+
 def test_filters_are_published() -> None:
     filters = FilterModule().filters()
-    assert len(filters) == 9
+    assert len(filters) == 10
     assert all(name.endswith(("_problems", "_variables", "_labels")) for name in filters)

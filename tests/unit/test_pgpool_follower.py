@@ -10,7 +10,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "roles/pgpool/files/image"))
 
 from pgpool_follower.follow import DisobeyedError, Do, Order, Patience, Word, decide, primary_of
-from pgpool_follower.pool import Backend, PcpError, parse_backends
+from pgpool_follower.pool import Backend, PcpError, figures, parse_backends
 from pgpool_follower.settings import load
 
 # As pcp_node_info of Pgpool-II 4.6 printed it.
@@ -40,6 +40,13 @@ def test_pgpools_beliefs_are_read() -> None:
 def test_other_output_is_an_error(text: str) -> None:
     with pytest.raises(PcpError, match="not a backend"):
         parse_backends(text)
+
+
+def test_telegraf_is_told_what_pgpool_believes() -> None:
+    assert figures(backends(0, 1)).splitlines()[:2] == [
+        f"pgpool,backend={backends(0, 1)[0].host} up=1i,primary=1i",
+        f"pgpool,backend={backends(0, 1)[1].host} up=0i,primary=0i",
+    ]
 
 
 def test_when_pgpool_is_right_nothing_is_told() -> None:

@@ -74,7 +74,14 @@ def test_every_service_is_bounded_and_watched() -> None:
         assert set(service["deploy"]["resources"]) == {"limits", "reservations"}
         assert service["healthcheck"]["test"][:2] == ["CMD", "redis-alive"]
         assert service["networks"] == ["redis"]
-        assert service["secrets"] == ["redis_password"]
+        own, telegraf = service["secrets"]
+        assert own == "redis_password"
+        # Of Telegraf's user, and for Redis to read.
+        assert (telegraf["source"], telegraf["uid"], telegraf["mode"]) == (
+            "telegraf_password",
+            "10002",
+            0o440,
+        )
 
 
 def test_a_master_without_replicas_refuses_writes() -> None:

@@ -80,6 +80,41 @@ def test_a_job_has_no_rollout() -> None:
     assert deploy["labels"] == {"forum.job": "true"}
 
 
+def test_a_telegraf_beside_a_service_has_a_name_and_a_secret_that_is_its_own() -> None:
+    variables = {"INFLUX_DB_LOCATION": "http://relay:8186", "METRICS_STACK": "forum"}
+    given = {"image": "i", "environment": {"SELF": "redis-0", "HOST_MONITORING_BASE_TAG": "redis-"}}
+    secrets = {"telegraf_password": "forum_redis_telegraf_password_0a"}
+    made = stack_fragment({"redis-0": given}, DEFAULTS, secrets, {}, NETWORKS, variables)
+    service = made["services"]["redis-0"]
+    assert service["environment"] == {
+        "HOST_MONITORING_BASE_TAG": "redis-",
+        "METRICS_SERVICE": "redis-0",
+        "METRICS_NODE": "{{.Node.Hostname}}",
+        "SELF": "redis-0",
+        **variables,
+    }
+    assert [(one["target"], one["uid"], one["mode"]) for one in service["secrets"]] == [
+        ("telegraf_password", "10002", 0o400)
+    ]
+
+
+def test_the_telegraf_secret_is_attached_once_as_the_service_says() -> None:
+    # The swarm gives a secret that is attached twice the first user both times.
+    given = {"image": "i", "secrets": [{"source": "telegraf_password", "uid": "10002", "mode": 0o440}]}
+    made = stack_fragment({"redis-0": given}, DEFAULTS, {"telegraf_password": "t"}, {}, NETWORKS, {"A": "b"})
+    (secret,) = made["services"]["redis-0"]["secrets"]
+    assert (secret["uid"], secret["gid"], secret["mode"]) == ("10002", "10001", 0o440)
+
+
+def test_a_telegraf_itself_has_none_beside_it() -> None:
+    given = {"image": "i", "x-telegraf": False}
+    made = stack_fragment({"relay": given}, DEFAULTS, {"telegraf_password": "t"}, {}, NETWORKS, {"A": "b"})
+    service = made["services"]["relay"]
+    assert "secrets" not in service
+    assert "x-telegraf" not in service
+    assert service["environment"]["METRICS_SERVICE"] == "relay"
+
+
 @pytest.mark.parametrize(
     ("service", "message"),
     [
