@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import requests
 
+from drills.forum import Account
 from drills.lab import Lab
 
 
@@ -20,20 +21,26 @@ class InfluxError(Exception):
     """InfluxDB didn't take a statement; the text says which and why."""
 
 
+def ask(lab: Lab, statement: str, account: Account | None) -> requests.Response:
+    """The answer to a statement; None asks without an account. Raises requests.RequestException."""
+    return requests.post(
+        f"{lab.metrics.url}/query",
+        data={"q": statement, "db": lab.metrics.database, "epoch": "s"},
+        verify=lab.ca_file,
+        timeout=60,
+        auth=(account.username, account.password) if account else None,
+    )
+
+
 class Influx:
-    """The database of the lab's figures."""
+    """The database of the lab's figures, asked by its reader."""
 
     def __init__(self, lab: Lab) -> None:
-        reader = lab.metrics.reader
-        self._url, self._database = f"{lab.metrics.url}/query", lab.metrics.database
-        self._session = requests.Session()
-        self._session.verify = lab.ca_file
-        self._session.auth = (reader.username, reader.password)
+        self._lab = lab
 
     def ask(self, statement: str) -> list[Series]:
         """The series that a statement answers with. Raises InfluxError or requests.RequestException."""
-        form = {"q": statement, "db": self._database, "epoch": "s"}
-        answer = self._session.post(self._url, data=form, timeout=60)
+        answer = ask(self._lab, statement, self._lab.metrics.reader)
         if not answer.ok:
             raise InfluxError(f"{statement}: {answer.text}")
         (result,) = answer.json()["results"]

@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @dataclass(frozen=True)
 class Node:
-    """A machine of the lab and the container that it is made of."""
+    """A machine of the lab and the container that it is made of, whose name is also its host name."""
 
     name: str
     address: str

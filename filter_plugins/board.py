@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -22,8 +21,8 @@ import influxql
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 #: Shorter windows would often lie between two points of an instance.
 _SHORTEST = 30
-#: How long an instance that fell silent is still counted as one.
-_REMEMBERED = "5m"
+#: How long an instance that fell silent is missed.
+_REMEMBERED = "1d"
 _SHOWN, _EVERY = "1h", "1m"
 
 
@@ -34,33 +33,62 @@ def _window(duration: str) -> str:
     return duration if seconds >= _SHORTEST else f"{_SHORTEST}s"
 
 
+def _now(words: Mapping[str, Any]) -> str:
+    return influxql.current(words, influxql.look_back(_window(words["lookback_window"])))
+
+
+def _hour(words: Mapping[str, Any]) -> str:
+    return influxql.graph(words, influxql.look_back(_SHOWN), _EVERY)
+
+
+def _instance(indicator: Mapping[str, Any]) -> str:
+    """The tag that tells an indicator's instances apart, also where it adds them up."""
+    return "node" if indicator["source"] == "snmp" else "host"
+
+
 def _statements(indicator: Mapping[str, Any]) -> dict[str, str]:
     """What is asked about an indicator; nothing where it is read from a log."""
     if indicator["source"] == "log":
         return {}
-    newest = {**indicator, "aggregation": "last", "fields": indicator["fields"][:1]}
+    instance = _instance(indicator)
+    newest = {
+        **indicator,
+        "aggregation": "last",
+        "fields": indicator["fields"][:1],
+        "per": [instance] if instance == "node" else ["service", instance],
+    }
     return {
-        "now": influxql.current(indicator, influxql.look_back(_window(indicator["lookback_window"]))),
-        "hour": influxql.graph(indicator, influxql.look_back(_SHOWN), _EVERY),
+        "now": _now(indicator),
+        "each": _now({"per": [instance], **indicator}),
+        "hour": _hour(indicator),
         "seen": influxql.current(newest, influxql.look_back(_REMEMBERED)),
     }
 
 
 def _level(level: Mapping[str, Any]) -> dict[str, Any]:
     indicator = level["indicator"]
-    told = {key: indicator[key] for key in ("name", "description", "source", "unit")}
+    words = ("name", "description", "source", "unit", "worse")
+    told = {key: indicator[key] for key in words if key in indicator}
     purpose = {key: level[key] for key in ("objective", "alarm") if key in level}
     return {
-        "id": level["id"], "service": level["service"], **told, **purpose, "statements": _statements(indicator),
+        "id": level["id"], "service": level["service"], "instance": _instance(indicator), **told, **purpose,
+        "statements": _statements(indicator),
     }  # fmt: skip
 
 
-def _panel(panel: dashboards.Panel) -> dict[str, Any]:
-    def statement(words: Mapping[str, Any]) -> str:
-        if panel.kind == "value":
-            return influxql.current(words, influxql.look_back(_window(words["lookback_window"])))
-        return influxql.graph(words, influxql.look_back(_SHOWN), _EVERY)
+def _asked(words: Mapping[str, Any], kind: str) -> dict[str, str]:
+    """What is asked about a panel's series."""
+    return {"now": _now(words)} if kind == "value" else {"now": _now(words), "hour": _hour(words)}
 
+
+def _series(series: dashboards.Series, kind: str, instance: str) -> dict[str, Any]:
+    """A panel's series: as it is drawn of the whole stack, and told apart by instance, for a page of one of them."""
+    per = list(series.words.get("per", ()))
+    each = {**series.words, "per": per if instance in per else [*per, instance]}
+    return {"name": series.name, "whole": _asked(series.words, kind), "each": _asked(each, kind)}
+
+
+def _panel(panel: dashboards.Panel, instance: str) -> dict[str, Any]:
     return {
         "title": panel.title,
         "unit": panel.unit,
@@ -68,7 +96,7 @@ def _panel(panel: dashboards.Panel) -> dict[str, Any]:
         "thresholds": [
             {**dataclasses.asdict(threshold), "title": threshold.title} for threshold in panel.thresholds
         ],
-        "series": [{"name": series.name, "statement": statement(series.words)} for series in panel.series],
+        "series": [_series(series, panel.kind, instance) for series in panel.series],
     }
 
 
@@ -78,8 +106,7 @@ def board_data(levels: Sequence[Mapping[str, Any]], paths: Sequence[str]) -> dic
     levels: the list of sla.yml, judged by service_level_errors. paths: the dashboards' descriptions. Returns the two
     lists levels and dashboards. Raises AnsibleFilterError for a description that can't be read.
     """
-    # Without what Ansible hangs onto the values.
-    plain: list[dict[str, Any]] = json.loads(json.dumps(levels))
+    plain: list[dict[str, Any]] = dashboards.plain(levels)
     try:
         drawn = [dashboards.load_dashboard(Path(str(path)), plain) for path in sorted(paths)]
     except (OSError, KeyError, ValueError, yaml.YAMLError) as error:
@@ -88,7 +115,7 @@ def board_data(levels: Sequence[Mapping[str, Any]], paths: Sequence[str]) -> dic
         "levels": [_level(level) for level in plain],
         "dashboards": [
             {"name": board.name, "title": board.title, "instance": board.instance,
-             "panels": [_panel(panel) for panel in board.panels]}
+             "panels": [_panel(panel, board.instance) for panel in board.panels]}
             for board in drawn
         ],
     }  # fmt: skip

@@ -17,7 +17,7 @@ _ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(_ROOT / "module_utils"))
 
 # Only now on the path.
-from dashboards import Dashboard, Panel, level_errors, read_dashboard  # noqa: E402
+from dashboards import Dashboard, Panel, level_errors, plain, read_dashboard  # noqa: E402
 from influxql import Scope, any_tag, constant, current, graph, tag_values  # noqa: E402
 
 _SCHEMA = _ROOT / "module_utils" / "dashboards.schema.json"
@@ -29,6 +29,19 @@ _COLUMNS, _WIDTH, _HEIGHT = 12, 6, 4
 _SINCE, _UNTIL, _INTERVAL = ":dashboardTime:", ":upperDashboardTime:", ":interval:"
 _COLORS = {"info": "#4591ED", "warning": "#FFB94A", "critical": "#DC4E58"}
 _CALM = "#4ED8A0"
+#: How a table shows its figures: none is renamed or hidden. Where a cell leaves this out, Chronograf's server fills in
+#: a null, its pages stumble over that, and the table stays blank.
+_TABLE: dict[str, Any] = {
+    "tableOptions": {
+        "verticalTimeAxis": True,
+        "sortBy": {"internalName": "time", "displayName": "", "visible": True},
+        "wrapping": "truncate",
+        "fixFirstColumn": True,
+    },
+    "fieldOptions": [],
+    "timeFormat": "YYYY-MM-DD HH:mm:ss",
+    "decimalPlaces": {"isEnforced": True, "digits": 2},
+}
 
 
 @functools.cache
@@ -38,15 +51,6 @@ def _validator() -> Draft202012Validator:
     return Draft202012Validator({**schema, "$defs": {**words["$defs"], **schema["$defs"]}})
 
 
-def _plain(value: object) -> Any:
-    """The value without what Ansible hangs onto it: a copy of that is a copy of all variables."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return str(value) if isinstance(value, str) else value
-
-
 def dashboard_errors(description: object, levels: list[dict[str, Any]]) -> list[str]:
     """Everything that is wrong with a dashboard's description.
 
@@ -54,14 +58,14 @@ def dashboard_errors(description: object, levels: list[dict[str, Any]]) -> list[
     Returns sentences, each with the dashboard's name: what violates dashboards.schema.json; if nothing does,
     indicators that sla.yml hasn't or that are read from a log, and panels of several units. Raises nothing.
     """
-    given = _plain(description)
+    given = plain(description)
     named = isinstance(given, dict) and isinstance(given.get("name"), str)
     where = f"the dashboard {given['name']}" if named else "a dashboard"
     errors = [
         f"{'/'.join(map(str, error.absolute_path)) or 'it'}: {error.message}"
         for error in _validator().iter_errors(given)
     ]
-    return [f"{where}: {error}" for error in errors or level_errors(given, _plain(levels))]
+    return [f"{where}: {error}" for error in errors or level_errors(given, plain(levels))]
 
 
 def chronograf_dashboard(
@@ -75,7 +79,7 @@ def chronograf_dashboard(
     Returns what stands in the file. Raises dashboards.DashboardError for an indicator that isn't in levels.
     Source of the format: Chronograf's swagger.json, and the server's Go types where that says less.
     """
-    dashboard = read_dashboard(_plain(description), _plain(levels))
+    dashboard = read_dashboard(plain(description), plain(levels))
     variable = f":{dashboard.instance}:"
     # A chosen value comes as it is, without quotes.
     scope = Scope(_SINCE, _UNTIL, str(database), only=any_tag(dashboard.narrowed_by, f"'{variable}'"))
@@ -118,6 +122,7 @@ def _cell(dashboard: Dashboard, place: int, scope: Scope) -> dict[str, Any]:
         "colors": _colors(panel) if panel.kind == "value" else [],
         "legend": {},
         "note": "",
+        **_TABLE,
     }
 
 

@@ -38,17 +38,12 @@ def _with_defaults(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dic
     return merged
 
 
-def _source(entry: str | Mapping[str, Any]) -> str:
-    """The short name of a secret or config, in either form."""
-    return entry if isinstance(entry, str) else str(entry.get("source", ""))
-
-
 def _long_form(
     service: str, kind: str, entry: str | Mapping[str, Any], known: Mapping[str, str]
 ) -> dict[str, Any]:
     """A secret or config of a service in the long form, readable by the image's user alone."""
     wanted = {} if isinstance(entry, str) else dict(entry)
-    source = _source(entry)
+    source = entry if isinstance(entry, str) else str(entry.get("source", ""))
     if source not in known:
         raise AnsibleFilterError(
             f"service {service} uses the {kind} {source!r}, which its component doesn't publish: "
@@ -60,8 +55,13 @@ def _long_form(
     return {**defaults, **wanted, "source": known[source]}
 
 
-def _accompanied(name: str, service: Service, variables: Mapping[str, str]) -> None:
-    """Give a service what the Telegraf beside it needs: variables (what the service says wins), and its secret."""
+def _accompanied(
+    name: str, service: Service, variables: Mapping[str, str], wanted: bool | Mapping[str, bool]
+) -> None:
+    """Give a service what the Telegraf beside it needs: variables (what the service says wins), and its secret.
+
+    wanted: the service's x-telegraf.
+    """
     own = {
         "HOST_MONITORING_BASE_TAG": f"{name}-",
         "METRICS_SERVICE": name,
@@ -69,8 +69,10 @@ def _accompanied(name: str, service: Service, variables: Mapping[str, str]) -> N
         "METRICS_NODE": "{{.Node.Hostname}}",
     }
     service["environment"] = {**own, **variables, **service.get("environment", {})}
-    if service.pop("x-telegraf", True) and TELEGRAF_SECRET not in map(_source, service.get("secrets", [])):
-        secret = {"source": TELEGRAF_SECRET, "uid": TELEGRAF_UID, "gid": TELEGRAF_UID}
+    if wanted:
+        secret: dict[str, Any] = {"source": TELEGRAF_SECRET, "uid": TELEGRAF_UID, "gid": TELEGRAF_UID}
+        if isinstance(wanted, Mapping) and wanted.get("readable"):
+            secret |= {"gid": UID, "mode": 0o440}
         service["secrets"] = [*service.get("secrets", []), secret]
 
 
@@ -91,17 +93,19 @@ def stack_fragment(
     services: name -> Compose service, with secrets, configs and networks by their short names.
     defaults: what a service gets unless it says otherwise. secrets, configs, networks: short name -> name
     in the swarm. telegraf: variables of the Telegraf beside each service, nothing where there is none; a
-    service with `x-telegraf: false` is a Telegraf itself. Returns the fragment; only the networks that a
-    service uses are declared, as are only the named volumes. Raises AnsibleFilterError for a name that
-    nobody publishes, or a missing image.
+    service with `x-telegraf: false` is a Telegraf itself, one with `x-telegraf: {readable: true}` reads what
+    its Telegraf proves its name with, to let it in. Returns the fragment; only the networks that a service
+    uses are declared, as are only the named volumes. Raises AnsibleFilterError for a name that nobody
+    publishes, or a missing image.
     """
     finished: dict[str, Service] = {}
     used_networks: set[str] = set()
     volumes: dict[str, Any] = {}
     for name, given in services.items():
         service = _with_defaults(given, defaults)
+        accompanied = service.pop("x-telegraf", True)
         if telegraf:
-            _accompanied(name, service, telegraf)
+            _accompanied(name, service, telegraf, accompanied)
         deploy = service.get("deploy", {})
         if deploy.get("restart_policy", {}).get("condition") == "none":
             # A job: that its task ends is no fault of the rollout, and there is nothing to go back to.

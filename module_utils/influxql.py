@@ -1,7 +1,6 @@
 """InfluxQL statements for the words of sla.yml: an indicator's, or those of a dashboard's own series.
 
-Needs nothing but Python, so that what runs on the monitoring machine can import it as it is. All statements run on
-InfluxDB 1.6 and later.
+All statements run on InfluxDB 1.6 and later.
 
 A counter's rate is taken of each series on its own, and only then added up: counters of several instances that were
 added up first would show a restart as a fall, and a new instance as a leap.

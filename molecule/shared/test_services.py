@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import re
+import time
 from typing import Any
 
 import pytest
@@ -13,6 +14,10 @@ import yaml
 from role_lab import MANAGERS, Swarm, Task
 
 ROLE = os.environ.get("MOLECULE_SCENARIO_NAME", "")
+#: Runs a program as the Telegraf beside a service does.
+AS_TELEGRAF = ("as-telegraf", "--reuid=telegraf", "--regid=telegraf", "--keep-groups")
+#: Where services write.
+WRITABLE = ("/tmp", "/data", "/var/lib/postgresql/data")  # noqa: S108 - in the container
 
 
 @pytest.fixture(scope="module")
@@ -85,15 +90,50 @@ def test_the_telegraf_beside_a_service_reads_none_of_its_secrets(tasks: dict[str
         if name == "relay":
             continue
         task = found[0]
-        as_telegraf = ("as-telegraf", "--reuid=telegraf", "--regid=telegraf", "--keep-groups")
         listed = task.output("ls", "/run/secrets").split()
         readable = [
-            secret for secret in listed if task.run(*as_telegraf, "cat", f"/run/secrets/{secret}").rc == 0
+            secret for secret in listed if task.run(*AS_TELEGRAF, "cat", f"/run/secrets/{secret}").rc == 0
         ]
         assert readable == ["telegraf_password"], name
         pid = task.output("sh", "-c", "cat /proc/1/task/1/children").split()[0]
         assert task.run("cat", f"/proc/{pid}/environ").rc == 0, name
-        assert task.run(*as_telegraf, "cat", f"/proc/{pid}/environ").rc != 0, name
+        assert task.run(*AS_TELEGRAF, "cat", f"/proc/{pid}/environ").rc != 0, name
+
+
+def test_the_group_that_telegraf_keeps_lets_it_read_nothing_more(
+    tasks: dict[str, list[Task]], secret_values: dict[str, str]
+) -> None:
+    for name, found in tasks.items():
+        of_the_group = found[0].run(
+            "find", *WRITABLE, "!", "-type", "l", "-perm", "/040", "!", "-perm", "/004"
+        )
+        assert of_the_group.stdout == "", name
+        readable = found[0].run(
+            *AS_TELEGRAF, "find", *WRITABLE, "-type", "f", "-readable", "-exec", "cat", "{}", "+"
+        )
+        assert not [secret for secret, value in secret_values.items() if value in readable.stdout], name
+
+
+def numbers(task: Task, program: str) -> list[str]:
+    """The processes of a container that run a program."""
+    files = task.output("sh", "-c", f"grep -lx {program} /proc/[0-9]*/comm || true").split()
+    return [file.split("/")[2] for file in files]
+
+
+def test_there_is_one_telegraf_which_the_kernel_takes_before_all_others(
+    tasks: dict[str, list[Task]],
+) -> None:
+    for name, found in tasks.items():
+        if name == "relay":
+            continue
+        task = found[0]
+        # As an operator would who wants the secrets' variables.
+        assert task.run("load-secrets", "true").rc == 0, name
+        time.sleep(1)
+        (loop,), (telegraf,) = numbers(task, "run-telegraf"), numbers(task, "telegraf")
+        adjusted = [f"/proc/{number}/oom_score_adj" for number in (1, loop, telegraf)]
+        first, of_the_loop, of_telegraf = task.output("cat", *adjusted).split()
+        assert (of_the_loop, of_telegraf) == (first, "1000"), name
 
 
 def test_every_config_says_that_it_is_managed(swarm: Swarm, services: dict[str, dict[str, Any]]) -> None:

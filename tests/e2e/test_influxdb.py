@@ -8,18 +8,8 @@ from pathlib import Path
 import requests
 
 from drills.forum import Account
+from drills.influx import ask
 from drills.lab import ROOT, Lab
-
-
-def ask(lab: Lab, statement: str, account: Account | None = None) -> requests.Response:
-    """InfluxDB's answer to a statement."""
-    return requests.post(
-        f"{lab.metrics.url}/query",
-        data={"q": statement, "db": lab.metrics.database},
-        verify=lab.ca_file,
-        timeout=30,
-        auth=(account.username, account.password) if account else None,
-    )
 
 
 def test_the_reader_is_answered_over_tls(lab: Lab) -> None:
@@ -30,7 +20,7 @@ def test_the_reader_is_answered_over_tls(lab: Lab) -> None:
 
 
 def test_nobody_else_is(lab: Lab) -> None:
-    assert ask(lab, "SHOW MEASUREMENTS").status_code == 401
+    assert ask(lab, "SHOW MEASUREMENTS", None).status_code == 401
     assert ask(lab, "SHOW MEASUREMENTS", Account(lab.metrics.reader.username, "wrong")).status_code == 401
     plain = requests.get(lab.metrics.url.replace("https", "http") + "/ping", timeout=30)
     assert plain.status_code == 400

@@ -20,9 +20,26 @@ DASHBOARDS = {dashboard.name: dashboard for dashboard in (load_dashboard(path, L
 NGINX: dict[str, Any] = yaml.safe_load((ROOT / "roles/nginx/files/dashboard.yml").read_text())
 
 
-def test_the_six_are_there() -> None:
+def test_the_wanted_six_and_the_rest_are_there() -> None:
     assert len(FILES) == len(DASHBOARDS)
-    assert set(DASHBOARDS) == {"postgres", "redis", "haproxy", "nginx", "system", "nodes"}
+    six = {"postgres", "redis", "haproxy", "nginx", "system", "nodes"}
+    assert set(DASHBOARDS) == six | {"misago", "pgpool", "relay"}
+
+
+@pytest.mark.parametrize(
+    ("measurement", "dashboard"),
+    [
+        ("gunicorn_requests", "misago"),
+        ("gunicorn_request_duration", "misago"),
+        ("pgpool", "pgpool"),
+        ("internal_write", "relay"),
+        ("redis_sentinel_masters", "redis"),
+        ("postgresql_replication", "postgres"),
+        ("postgresql_standby", "postgres"),
+    ],
+)
+def test_what_is_collected_beside_the_indicators_is_drawn(measurement: str, dashboard: str) -> None:
+    assert measurement in DASHBOARDS[dashboard].measurements
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.parts[-3])

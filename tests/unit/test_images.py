@@ -93,6 +93,34 @@ def test_another_telegraf_changes_every_image(roles: Path) -> None:
     assert all(before[name] != after[name] for name in before)
 
 
+def test_a_telegraf_that_is_given_is_added_to_its_context_alone(roles: Path, tmp_path: Path) -> None:
+    built = image_set(["redis"], str(roles), "r/f", [])
+    program = tmp_path / "telegraf-1.39"
+    program.write_bytes(b"program")
+    given = image_set(["redis"], str(roles), "r/f", [], str(program))
+    assert [image["added"] for image in given.values()] == [
+        [{"place": "given/telegraf", "file": str(program)}],
+        [],
+        [],
+    ]
+    program.write_bytes(b"another program")
+    another = image_set(["redis"], str(roles), "r/f", [], str(program))
+    assert all(len({tags(one)[name] for one in (built, given, another)}) == 3 for name in built)
+
+
+def test_authorities_are_added_to_all_but_the_components(roles: Path, tmp_path: Path) -> None:
+    authority = tmp_path / "site.crt"
+    authority.write_text("certificate")
+    images = image_set(["redis"], str(roles), "r/f", [str(authority)])
+    added = [{"place": "ca/site.crt", "file": str(authority)}]
+    assert [image["added"] for image in images.values()] == [added, added, []]
+
+
+def test_a_file_that_is_missing_is_named(roles: Path) -> None:
+    with pytest.raises(AnsibleFilterError, match="/nowhere/telegraf can't be read: No such file"):
+        image_set(["redis"], str(roles), "r/f", [], "/nowhere/telegraf")
+
+
 def test_a_dockerfile_names_its_base(roles: Path) -> None:
     (roles / "redis/files/image/Dockerfile").write_text("FROM debian:latest\n")
     with pytest.raises(AnsibleFilterError, match="must name its base"):

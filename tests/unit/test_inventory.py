@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
+import yaml
 from inventory import (
     FilterModule,
     cidr_problems,
@@ -19,6 +24,7 @@ from inventory import (
     variable_problems,
 )
 
+ROOT = Path(__file__).resolve().parents[2]
 SPECIFICATIONS: Mapping[str, object] = {
     "redis": {
         "main": {
@@ -209,6 +215,21 @@ def test_missing_variables() -> None:
         "a_name is not set, and its role needs it: set it in the inventory"
     ]
     assert missing_variables({"a_name": "x"}, specifications) == []
+
+
+@pytest.mark.parametrize("name", ["lab", "production"])
+def test_our_own_inventories_lack_nothing(name: str) -> None:
+    program = str(Path(sys.executable).with_name("ansible-inventory"))
+    command = [program, "-i", f"inventories/{name}", "--list"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    values = {
+        key: value for host in json.loads(listed)["_meta"]["hostvars"].values() for key, value in host.items()
+    }
+    specifications = {
+        path.parts[-3]: yaml.safe_load(path.read_text())["argument_specs"]
+        for path in (ROOT / "roles").glob("*/meta/argument_specs.yml")
+    }
+    assert missing_variables(values, specifications) == []
 
 
 def test_secrets_are_those_marked_or_named_so() -> None:

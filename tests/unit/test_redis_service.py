@@ -74,14 +74,8 @@ def test_every_service_is_bounded_and_watched() -> None:
         assert set(service["deploy"]["resources"]) == {"limits", "reservations"}
         assert service["healthcheck"]["test"][:2] == ["CMD", "redis-alive"]
         assert service["networks"] == ["redis"]
-        own, telegraf = service["secrets"]
-        assert own == "redis_password"
-        # Of Telegraf's user, and for Redis to read.
-        assert (telegraf["source"], telegraf["uid"], telegraf["mode"]) == (
-            "telegraf_password",
-            "10002",
-            0o440,
-        )
+        assert service["secrets"] == ["redis_password"]
+        assert service["x-telegraf"] == {"readable": True}
 
 
 def test_a_master_without_replicas_refuses_writes() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,19 @@ def stack() -> dict[str, Any]:
     assert not [problem for problem in result["problems"] if problem.startswith("the services of")]
     telegraf = result["settings"]["component_telegraf"]
     return {**result, "services": with_telegraf(result["services"], telegraf)}
+
+
+def test_the_snmp_library_is_kept_where_neither_an_inventory_nor_the_history_takes_it_in() -> None:
+    role = ROOT / "roles" / "snmp_collector"
+    inventory = ROOT / "inventories" / "production"
+    given: dict[str, Any] = {"role_path": str(role), "pki_dir": str(inventory / "pki")}
+    settings = look(ROOT / "roles", "snmp_collector_wheels_dir", **given)["settings"]
+    place = Path(settings["snmp_collector_wheels_dir"])
+    assert inventory not in place.parents
+    assert (
+        subprocess.run(["git", "check-ignore", "--quiet", place / "x.whl"], cwd=ROOT, check=False).returncode
+        == 0
+    )
 
 
 def test_the_defaults_fit_three_small_nodes_and_two(stack: dict[str, Any]) -> None:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
+import os
+import subprocess
 import sys
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +68,14 @@ def settings(**other: Any) -> Settings:
         "poll_seconds": 0.2,
     }
     return Settings(**{**values, **other})
+
+
+def written(**other: Any) -> str:
+    """Settings as the file that the program reads."""
+    values = vars(settings(**other)).items()
+    return "".join(
+        f"{name} = {json.dumps(value)}\n" for name, value in values if isinstance(value, str | int | tuple)
+    )
 
 
 def test_the_nodes_let_read_just_what_is_asked_for() -> None:
@@ -174,6 +186,17 @@ def test_a_node_that_the_swarm_lost_has_not_departed_unless_it_was_drained_or_jo
     assert found.all == {"here": "198.51.100.1", "lost": "198.51.100.2"}
 
 
+def test_a_node_without_a_name_is_left_out() -> None:
+    nameless = node("x", "198.51.100.2", "unknown")
+    for description in ({}, {"Hostname": ""}):
+        found = nodes_of(
+            [node("here", "198.51.100.1"), {**nameless, "Description": description}], [task("here")]
+        )
+        assert found == Nodes({"here": "198.51.100.1"}, {})
+    del nameless["Description"]
+    assert nodes_of([nameless], []) == Nodes({}, {})
+
+
 def test_the_next_manager_is_asked_and_stays_the_first(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     asked: list[str] = []
@@ -271,6 +294,37 @@ def test_what_is_never_taken_does_not_stop_the_rest() -> None:
     database.add("good")
     database.flush()
     assert session.sent == [b"bad", b"good"]
+
+
+class Slow(Answering):
+    """An InfluxDB that takes its time: until `go` is set. begun: it was asked once."""
+
+    def __init__(self, *answers: tuple[int, str]) -> None:
+        super().__init__(*answers)
+        self.begun, self.go = threading.Event(), threading.Event()
+
+    def post(self, url: Any, data: Any = None, json: Any = None, **other: Any) -> requests.Response:
+        self.begun.set()
+        assert self.go.wait(10)
+        return super().post(url, data, json, **other)
+
+
+def test_two_who_write_at_once_write_everything_once() -> None:
+    session = Slow((204, ""), (204, ""))
+    database = influx(session)
+    database.add("a")
+    first, second = threading.Thread(target=database.flush), threading.Thread(target=database.flush)
+    first.start()
+    assert session.begun.wait(10)
+    session.begun.clear()
+    second.start()
+    early = session.begun.wait(0.2)
+    session.go.set()
+    for thread in (first, second):
+        thread.join(10)
+    assert not early, "the second one waits for the first"
+    assert session.sent == [b"a"]
+    assert database.waiting == 0
 
 
 def test_nodes_with_series_and_dropping_one() -> None:
@@ -440,6 +494,35 @@ def test_without_a_word_of_the_swarm_nothing_is_forgotten(known: Nodes | None) -
     assert database.written[0].count("\n") == 1
 
 
+def test_what_nobody_expected_of_the_swarm_or_the_database_is_told_and_the_rounds_go_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    database = FakeDatabase("a", "b")
+    swarm = FakeSwarm({"a": "1"})
+    made = collector(swarm, database, two())
+    series = database.nodes
+
+    def unexpected() -> Any:
+        raise KeyError("results")
+
+    async def go() -> None:
+        database.nodes = unexpected  # type: ignore[method-assign]
+        assert not await made.discover()
+        assert not await made.discover()
+        await made.poll()
+        database.nodes = series  # type: ignore[method-assign]
+        assert await made.discover()
+
+    asyncio.run(go())
+    assert len(database.written) == 1
+    assert database.series == {"a"}
+    assert [message for message in caplog.messages if "discovery" in message] == [
+        "event=discovery-fails discovery=forum reason=\"KeyError: 'results'\"",
+        "event=discovery-works discovery=forum",
+    ]
+
+
 def test_points_of_the_time_without_a_database_are_written_afterwards(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -485,12 +568,56 @@ def test_it_tells_that_it_is_alive_and_writes_the_rest_when_it_stops() -> None:
 
 def test_settings_are_read_and_their_mistakes_refused(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
-    texts = {name: value for name, value in vars(settings()).items() if isinstance(value, str)}
-    good = "".join(f'{name} = "{value}"\n' for name, value in texts.items()) + "snmp_port = 161\n"
-    path.write_text(good + 'managers = ["https://one:2376"]\n')
-    assert load(path).managers == ("https://one:2376",)
+    path.write_text(written())
+    assert load(path).managers == settings().managers
     assert "'w'" not in repr(load(path))
-    for text in (good, good + 'managers = ["x"]\nunknown = 1\n', 'managers = ["x"]\n', "managers = ["):
+    for text in (written(managers=()), written() + "unknown = 1\n", 'managers = ["x"]\n', "managers = ["):
         path.write_text(text)
         with pytest.raises((ValueError, TypeError)):
             load(path)
+
+
+#: The part of the libraries that the program's start needs, by file; any name is there, and nothing encrypts.
+LIBRARIES = {
+    "pysnmp/hlapi/v3arch/asyncio.py": "OctetString = bytes\ndef __getattr__(name): return name",
+    "pysnmp/proto/rfc1905.py": "def __getattr__(name): return name",
+    "pysnmp/proto/secmod/rfc3826/priv/aes.py": (
+        "class Aes:\n KEY_SIZE = 16\n def encrypt_data(self, *_): raise RuntimeError('no ciphers')"
+    ),
+    "systemd/daemon.py": "def notify(_): pass",
+}
+
+
+@pytest.fixture
+def started(tmp_path: Path) -> Callable[[str], subprocess.CompletedProcess[str]]:
+    """Starts the program with a text of settings and with libraries that don't encrypt."""
+    for name, text in LIBRARIES.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text + "\n")
+    configuration = tmp_path / "config.toml"
+
+    def start(text: str) -> subprocess.CompletedProcess[str]:
+        configuration.write_text(text)
+        return subprocess.run(
+            [sys.executable, "-B", "-m", "snmp_collector", configuration],
+            env={**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT / 'roles/snmp_collector/files'}"},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+
+    return start
+
+
+def test_what_a_start_can_not_mend_is_told_and_systemd_does_not_try_again(
+    started: Callable[[str], subprocess.CompletedProcess[str]],
+) -> None:
+    unit = (ROOT / "roles/snmp_collector/templates/snmp_collector.service.j2").read_text()
+    mistaken, unable = started(written(managers=())), started(written())
+    assert mistaken.stdout.startswith("event=refused file="), mistaken.stderr
+    assert unable.stdout.startswith("event=refused reason="), unable.stderr
+    assert "pysnmp can't encrypt with the cryptography that is installed: no ciphers" in unable.stdout
+    for refused in (mistaken, unable):
+        assert f"\nRestartPreventExitStatus={refused.returncode}\n" in unit

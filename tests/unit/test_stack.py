@@ -98,12 +98,19 @@ def test_a_telegraf_beside_a_service_has_a_name_and_a_secret_that_is_its_own() -
     ]
 
 
-def test_the_telegraf_secret_is_attached_once_as_the_service_says() -> None:
-    # The swarm gives a secret that is attached twice the first user both times.
-    given = {"image": "i", "secrets": [{"source": "telegraf_password", "uid": "10002", "mode": 0o440}]}
+def test_a_service_that_lets_telegraf_in_reads_its_secret_too() -> None:
+    given = {"image": "i", "x-telegraf": {"readable": True}}
     made = stack_fragment({"redis-0": given}, DEFAULTS, {"telegraf_password": "t"}, {}, NETWORKS, {"A": "b"})
-    (secret,) = made["services"]["redis-0"]["secrets"]
-    assert (secret["uid"], secret["gid"], secret["mode"]) == ("10002", "10001", 0o440)
+    service = made["services"]["redis-0"]
+    assert [(one["uid"], one["gid"], one["mode"]) for one in service["secrets"]] == [
+        ("10002", "10001", 0o440)
+    ]
+    assert "x-telegraf" not in service
+
+
+def test_what_a_service_says_of_telegraf_is_not_for_the_swarm() -> None:
+    service = fragment({"image": "i", "x-telegraf": {"readable": True}})["services"]["redis-0"]
+    assert service.keys() & {"x-telegraf", "secrets"} == set()
 
 
 def test_a_telegraf_itself_has_none_beside_it() -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from typing import Any
 
 import pytest
+import yaml
 from role_lab import PREFIX, PROJECT, STATE, Run, process
 from testinfra.backend.base import CommandResult
 from testinfra.host import Host
@@ -68,17 +70,14 @@ def test_nobody_comes_in_without_the_password(monitor: Host) -> None:
 
 
 @needs_chronograf
-def test_it_has_the_six_dashboards(monitor: Host, secret_values: dict[str, str]) -> None:
+def test_it_has_the_dashboards(monitor: Host, secret_values: dict[str, str]) -> None:
     dashboards = told(monitor, "/chronograf/v1/dashboards", secret_values["board_password"])["dashboards"]
-    assert len(list((PROJECT / "roles").glob("*/files/dashboard.yml"))) == 6
-    assert {dashboard["name"] for dashboard in dashboards} >= {
-        "nginx",
-        "PostgreSQL",
-        "Redis",
-        "HAProxy",
-        "system",
-        "nodes",
-    }
+    described = [
+        yaml.safe_load(path.read_text()) for path in (PROJECT / "roles").glob("*/files/dashboard.yml")
+    ]
+    names = {dashboard["name"] for dashboard in dashboards}
+    assert names >= {"nginx", "PostgreSQL", "Redis", "HAProxy", "system", "nodes"}
+    assert names >= {description["title"] for description in described}
     assert all(dashboard["cells"] for dashboard in dashboards)
 
 
@@ -88,6 +87,30 @@ def test_it_reads_the_database_and_tells_no_password(monitor: Host, secret_value
     assert secret_values["influxdb_reader_password"] not in json.dumps(source)
     databases = told(monitor, f"/chronograf/v1/sources/{source['id']}/dbs", secret_values["board_password"])
     assert [database["name"] for database in databases["databases"]] == ["forum"]
+
+
+@needs_chronograf
+def test_only_the_operators_networks_get_an_answer(
+    ansible: Run, machines: dict[str, Host], monitor: Host
+) -> None:
+    if not monitor.file("/sys/fs/cgroup/cgroup.controllers").exists:
+        pytest.skip("systemd filters only where control groups are unified")
+    knock = f"curl -sS --insecure --max-time 5 {URL}/"
+    assert machines["node-1"].run(knock).rc == 0
+    assert ansible("converge.yml", action_server_allowed_networks=["198.51.100.0/24"]).returncode == 0
+    try:
+        assert ask(monitor, "/").stdout.endswith("401"), "its own machine is always let in"
+        assert machines["node-1"].run(knock).rc == 28
+    finally:
+        assert ansible("converge.yml").returncode == 0
+
+
+@needs_chronograf
+def test_it_starts_again_also_when_it_ended_without_an_error(monitor: Host) -> None:
+    before = process(monitor, "chronograf.service")
+    monitor.check_output("systemctl kill --signal=TERM chronograf.service")
+    time.sleep(5)
+    assert process(monitor, "chronograf.service") not in ("0", before)
 
 
 @needs_chronograf

@@ -56,6 +56,8 @@ def test_the_telegraf_beside_it_knows_its_names(fragment: dict[str, Any]) -> Non
         "METRICS_STACK": "trial",
         "INFLUX_DB_LOCATION": "http://relay:8186",
         "INFLUX_DB_NAME": "trial",
+        # Its share of the memory, 64M.
+        "TELEGRAF_MEMORY": "67108864",
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 from role_lab import MANAGERS, PREFIX, STATE, Run, process
@@ -111,6 +112,18 @@ def test_another_certificate_of_the_authority_is_refused(monitor: Host) -> None:
     assert status(monitor, "/nodes", client=other) == "403"
 
 
+def test_what_is_refused_is_logged_and_what_is_read_is_not(machines: dict[str, Host], monitor: Host) -> None:
+    began = int(time.time())
+    assert status(monitor, "/version") == "200"
+    assert status(monitor, "/secrets") == "403"
+    curl(monitor, "/nodes", client=())
+    time.sleep(1)
+    shown = machines["node-1"].check_output(f"journalctl --no-pager -o cat -u haproxy --since @{began}")
+    assert "GET /secrets" in shown
+    assert "SSL handshake failure" in shown
+    assert "/version" not in shown
+
+
 def test_it_shows_a_certificate_of_the_authority_for_its_address(monitor: Host) -> None:
     refused = monitor.run(f"curl -sS --max-time 20 {' '.join(CLIENT)} {URL}/nodes")
     assert refused.rc == 60, refused.stderr
@@ -126,6 +139,30 @@ def test_clear_text_and_old_tls_are_refused(monitor: Host) -> None:
 def test_it_listens_on_the_node_s_own_address_alone(machines: dict[str, Host]) -> None:
     shown = machines["node-1"].check_output("ss -Hltnp")
     assert {line.split()[3] for line in shown.splitlines() if '"haproxy"' in line} == {f"{PREFIX}.11:2376"}
+
+
+def test_it_asks_the_engine_without_being_root(machines: dict[str, Host]) -> None:
+    node = machines["node-1"]
+    worker = node.check_output("pgrep --parent %s", process(node, "haproxy.service")).strip()
+    state = node.check_output("cat /proc/%s/status", worker)
+    fields = dict(line.split(":\t", 1) for line in state.splitlines() if ":\t" in line)
+    assert fields["Uid"].split() == [str(node.user("haproxy").uid)] * 4
+    assert fields["Gid"].split() == [str(node.group("docker").gid)] * 4
+
+
+def test_it_starts_when_its_address_comes_late(ansible: Run, machines: dict[str, Host]) -> None:
+    node, late = machines["node-1"], "198.51.100.1"
+    node.check_output("sed -i 's/^  bind [0-9.]*:/  bind %s:/' /etc/haproxy/haproxy.cfg", late)
+    try:
+        node.check_output("systemctl restart --no-block haproxy")
+        # Longer than the starts last that systemd allows by itself.
+        time.sleep(15)
+        node.check_output("ip address add %s/32 dev lo", late)
+        time.sleep(5)
+        assert f"{late}:2376" in node.check_output("ss -Hltn")
+    finally:
+        node.run("ip address del %s/32 dev lo", late)
+        assert ansible("converge.yml").returncode == 0
 
 
 def test_the_keys_are_for_those_who_use_them(machines: dict[str, Host]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from role_lab import PREFIX, PROJECT, STATE, Run, process, words
+from stack import versioned_names
 from testinfra.backend.base import CommandResult
 from testinfra.host import Host
 
@@ -43,6 +44,7 @@ class Account:
 
     def __init__(self, machine: Host, name: str, password: str) -> None:
         self.machine = machine
+        self.name = name
         self.user = f"{name}:{password}"
 
     def ask(self, statement: str) -> CommandResult:
@@ -66,6 +68,11 @@ class Account:
         return curl(self.machine, "/write?db=forum&precision=s", self.user, "--data-binary", "\n".join(lines))
 
 
+def writer_of(machine: Host, password: str) -> Account:
+    """The writer's account, which is named after its password."""
+    return Account(machine, versioned_names({"writer": password}, "")["writer"], password)
+
+
 @pytest.fixture
 def account(monitor: Host, secret_values: dict[str, str]) -> Callable[[str], Account]:
     return lambda name: Account(monitor, name, secret_values[f"influxdb_{name}_password"])
@@ -77,8 +84,8 @@ def admin(account: Callable[[str], Account]) -> Account:
 
 
 @pytest.fixture
-def writer(account: Callable[[str], Account]) -> Account:
-    return account("writer")
+def writer(monitor: Host, secret_values: dict[str, str]) -> Account:
+    return writer_of(monitor, secret_values["influxdb_writer_password"])
 
 
 @pytest.fixture
@@ -215,7 +222,7 @@ def test_a_changed_password_is_taken_up_and_the_old_one_refused(
     ansible: Run, monitor: Host, secret_values: dict[str, str]
 ) -> None:
     before = process(monitor, UNIT)
-    for name in ("writer", "reader", "admin"):
+    for name in ("reader", "admin"):
         old = Account(monitor, name, secret_values[f"influxdb_{name}_password"])
         new = Account(monitor, name, OTHER)
         changed = {f"influxdb_{name}_password": OTHER}
@@ -245,6 +252,77 @@ def test_a_changed_password_is_taken_up_and_the_old_one_refused(
     assert [name for name, value in secret_values.items() if value in journal] == []
 
 
+@pytest.mark.usefixtures("trial")
+def test_a_new_password_of_the_writer_is_an_account_beside_the_old_one_until_that_is_forgotten(
+    ansible: Run, monitor: Host, reader: Account, writer: Account, secret_values: dict[str, str]
+) -> None:
+    before = process(monitor, UNIT)
+    new = writer_of(monitor, OTHER)
+    changed = {"influxdb_writer_password": OTHER}
+    try:
+        dry = ansible("converge.yml", "--check", **changed)
+        assert dry.returncode == 0, dry.stdout
+        assert "changed=0" not in dry.stdout, "a dry run doesn't tell of the new password"
+        assert status(new.write("trial,host=a value=1")) == "401"
+
+        run = ansible("converge.yml", "--diff", "-vvv", **changed)
+        assert run.returncode == 0, run.stdout
+        for one in (writer, new):
+            assert status(one.write(f"trial,host={one.name} value=1")) == "204"
+        assert OTHER not in run.stdout.replace(json.dumps(changed), "")
+        assert secret_values["influxdb_writer_password"] not in run.stdout
+
+        dry = ansible("forget.yml", "--check", **changed)
+        assert "changed=1" in dry.stdout, dry.stdout
+        forgotten = ansible("forget.yml", **changed)
+        assert forgotten.returncode == 0, forgotten.stdout
+        assert status(writer.write("trial,host=a value=1")) == "401"
+        assert status(new.write("trial,host=a value=1")) == "204"
+        assert reader.rows("SELECT value FROM trial"), "the reader was forgotten, too"
+        assert "changed=0" in ansible("forget.yml", **changed).stdout
+    finally:
+        back = [ansible(playbook) for playbook in ("converge.yml", "forget.yml")]
+    assert [run.returncode for run in back] == [0, 0], back[-1].stdout
+    assert status(writer.write("trial,host=a value=1")) == "204"
+    assert status(new.write("trial,host=a value=1")) == "401"
+    assert process(monitor, UNIT) == before
+
+
+def test_a_password_that_can_not_be_set_leaves_influxdb_running(
+    ansible: Run, monitor: Host, admin: Account
+) -> None:
+    refused = ansible("converge.yml", influxdb_admin_password="it's not to be quoted")  # noqa: S106
+    assert refused.returncode != 0
+    answers(monitor)
+    assert status(admin.ask("SHOW DATABASES")) == "200"
+    assert not monitor.service("influxdb-alone").is_running
+
+
+def test_a_dry_run_tells_what_it_would_do_before_there_are_units(ansible: Run, monitor: Host) -> None:
+    units, aside = "/etc/systemd/system/influxdb*.service", "/root/units"
+    monitor.check_output(f"systemctl stop influxdb && mkdir {aside} && mv {units} {aside}/")
+    monitor.check_output("systemctl daemon-reload")
+    try:
+        dry = ansible("converge.yml", "--check")
+    finally:
+        monitor.check_output(f"mv {aside}/* /etc/systemd/system/ && rmdir {aside} && systemctl daemon-reload")
+        monitor.check_output("systemctl start influxdb")
+        answers(monitor)
+    assert dry.returncode == 0, dry.stdout
+    assert "The administrator's password would be set" in words(dry.stdout)
+
+
+def test_a_dry_run_tells_of_another_query_for_the_means(ansible: Run, admin: Account) -> None:
+    before = means(admin)
+    dry = ansible("converge.yml", "--check", influxdb_year_interval="7m")
+    assert dry.returncode == 0, dry.stdout
+    told = words(dry.stdout)
+    assert "DROP CONTINUOUS QUERY" in told
+    assert "GROUP BY time(7m)" in told
+    assert "changed=0" not in told
+    assert means(admin) == before
+
+
 def test_neither_key_nor_password_can_be_read(monitor: Host, secret_values: dict[str, str]) -> None:
     key = monitor.file("/etc/influxdb/tls.key")
     assert (key.mode, key.group) == (0o640, "influxdb")
@@ -253,12 +331,14 @@ def test_neither_key_nor_password_can_be_read(monitor: Host, secret_values: dict
     assert [name for name, value in secret_values.items() if value in held] == []
 
 
-def test_an_intruder_s_rights_are_taken_back(ansible: Run, admin: Account, reader: Account) -> None:
-    admin.results("GRANT ALL ON forum TO reader; GRANT ALL PRIVILEGES TO writer")
+def test_an_intruder_s_rights_are_taken_back(
+    ansible: Run, admin: Account, reader: Account, writer: Account
+) -> None:
+    admin.results(f"GRANT ALL ON forum TO reader; GRANT ALL PRIVILEGES TO {writer.name}")
     run = ansible("converge.yml")
     assert run.returncode == 0, run.stdout
     assert status(reader.write("trial value=2")) == "403"
-    assert dict(admin.rows("SHOW USERS")) == {"admin": True, "writer": False, "reader": False}
+    assert dict(admin.rows("SHOW USERS")) == {"admin": True, writer.name: False, "reader": False}
 
 
 @pytest.mark.usefixtures("trial")
@@ -320,6 +400,30 @@ def test_a_backup_brings_lost_points_back_and_keeps_newer_ones(
     missing = ansible(RESTORE, influxdb_backup="forum-19700101T000000Z")
     assert missing.returncode != 0
     assert f"choose one of {kept[0]}" in words(missing.stdout)
+
+
+@pytest.mark.usefixtures("trial")
+def test_what_can_not_be_brought_back_ends_the_restore(ansible: Run, admin: Account, writer: Account) -> None:
+    now = int(time.time())
+    # The second statement of a request that fails.
+    assert status(writer.write(*(f"{name},host=a value=1i {now}" for name in ("other", "trial")))) == "204"
+    backed = ansible(BACKUP, influxdb_backups_kept=1)
+    assert backed.returncode == 0, backed.stdout
+    admin.results("DROP MEASUREMENT trial")
+    assert status(writer.write(f'trial,host=a value="text" {now}')) == "204"
+    refused = ansible(RESTORE)
+    admin.results("DROP MEASUREMENT other")
+    assert refused.returncode != 0, refused.stdout
+    assert "field type conflict" in words(refused.stdout)
+    assert [row[0] for row in admin.rows("SHOW DATABASES")] == ["forum"]
+
+
+def test_to_keep_no_backup_is_refused(ansible: Run, monitor: Host) -> None:
+    before = monitor.check_output("ls /var/backups/influxdb")
+    refused = ansible(BACKUP, influxdb_backups_kept=0)
+    assert refused.returncode != 0
+    assert "influxdb_backups_kept is 0: keep at least the one that is made" in words(refused.stdout)
+    assert monitor.check_output("ls /var/backups/influxdb") == before
 
 
 @pytest.mark.parametrize(

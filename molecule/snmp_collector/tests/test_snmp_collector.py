@@ -13,6 +13,13 @@ from role_lab import MANAGERS, PREFIX, PROJECT, Run, Swarm, process
 from testinfra.host import Host
 
 UNIT = "snmp_collector.service"
+PLACE = "/opt/snmp_collector"
+#: Runs the program as if cryptography had no ciphers.
+WITHOUT_CIPHERS = """
+import runpy, sys
+sys.modules["cryptography.hazmat.primitives.ciphers"] = None
+runpy.run_module("snmp_collector", run_name="__main__", alter_sys=True)
+"""
 LEVELS = yaml.safe_load((PROJECT / "inventories/shared/sla.yml").read_text())["service_levels"]
 INDICATORS = [level["indicator"] for level in LEVELS if level["indicator"]["source"] == "snmp"]
 
@@ -29,7 +36,9 @@ def rows(monitor: Host, secret_values: dict[str, str]) -> Callable[[str], dict[s
     def ask(statement: str) -> dict[str, list[Any]]:
         user = f"reader:{secret_values['influxdb_reader_password']}"
         answer = monitor.check_output(
-            "curl -sS --cacert /etc/snmp_collector/ca.crt --user %s --data-urlencode %s %s",
+            # One that was just started doesn't listen yet.
+            "curl -sS --retry 30 --retry-connrefused --retry-delay 1 --cacert /etc/snmp_collector/ca.crt"
+            " --user %s --data-urlencode %s %s",
             user, f"q={statement}", f"https://{PREFIX}.14:8086/query?db=forum&epoch=s",
         )  # fmt: skip
         (result,) = json.loads(answer)["results"]
@@ -143,6 +152,37 @@ def test_a_drained_node_is_forgotten_and_the_others_stay(
         swarm.manager.check_output("docker node update --availability active node-3")
     until(90, lambda: set(rows("SELECT last(uptime) FROM snmp GROUP BY node")) == set(MANAGERS))
     assert ansible("converge.yml").returncode == 0
+
+
+def test_without_encryption_it_refuses_to_start_and_says_why(monitor: Host) -> None:
+    refused = monitor.run(
+        f"cd {PLACE} && PYTHONDONTWRITEBYTECODE=1 timeout 20 venv/bin/python -c %s /etc/snmp_collector/config.toml",
+        WITHOUT_CIPHERS,
+    )
+    assert refused.rc == 78, refused.stdout + refused.stderr
+    assert refused.stdout.startswith("event=refused reason=\"pysnmp can't encrypt")
+
+
+def test_refused_settings_are_told_once_and_not_tried_again(ansible: Run, monitor: Host) -> None:
+    began = time.time()
+    refused = ansible("converge.yml", docker_reader_addresses=[])
+    try:
+        assert refused.returncode != 0
+        # Twice as long as systemd waits before it tries again.
+        time.sleep(10)
+        assert len([line for line in journal(monitor, began) if line.startswith("event=refused")]) == 1
+        assert not monitor.service("snmp_collector").is_running
+    finally:
+        assert ansible("converge.yml").returncode == 0
+    assert monitor.service("snmp_collector").is_running
+
+
+def test_a_module_that_is_no_longer_the_program_s_is_removed(ansible: Run, monitor: Host) -> None:
+    stale = f"{PLACE}/snmp_collector/stale.py"
+    monitor.check_output("touch %s", stale)
+    assert ansible("converge.yml").returncode == 0
+    assert not monitor.file(stale).exists
+    assert monitor.file(f"{PLACE}/snmp_collector/__main__.py").exists
 
 
 def test_a_wrong_password_is_told_as_what_it_is(ansible: Run, monitor: Host) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
 import yaml
@@ -162,11 +163,40 @@ def test_an_engine_keeps_its_id_and_counts_its_starts(
     assert secure(monitor, secret_values).rc == 0
 
 
+def test_it_starts_when_its_address_comes_late(ansible: Run, machines: dict[str, Host]) -> None:
+    node, late = machines["node-1"], "198.51.100.1"
+    node.check_output("sed -i 's/^agentaddress .*/agentaddress udp:%s:161/' /etc/snmp/snmpd.conf", late)
+    try:
+        node.check_output("systemctl restart --no-block snmpd")
+        # Longer than the starts last that systemd allows by itself.
+        time.sleep(15)
+        node.check_output("ip address add %s/32 dev lo", late)
+        time.sleep(5)
+        assert f"{late}:161" in node.check_output("ss -Hlun")
+    finally:
+        node.run("ip address del %s/32 dev lo", late)
+        assert ansible("converge.yml").returncode == 0
+
+
 def test_a_run_that_changes_nothing_restarts_nothing(ansible: Run, machines: dict[str, Host]) -> None:
     before = {name: process(machines[name], "snmpd.service") for name in MANAGERS}
     again = ansible("converge.yml")
     assert again.stdout.count("changed=0") == len(MANAGERS), again.stdout
     assert {name: process(machines[name], "snmpd.service") for name in MANAGERS} == before
+
+
+def test_a_dry_run_on_a_new_machine_tells_enough(ansible: Run, machines: dict[str, Host]) -> None:
+    node = machines["node-3"]
+    node.check_output("apt-get purge -y snmpd")
+    node.check_output("rm -r /etc/systemd/system/snmpd.service.d")
+    try:
+        # No Docker was installed either, whose directory this is.
+        dry = ansible("converge.yml", "--check", "--limit", "node-3", snmpd_disk="/var/lib/not-there-yet")
+        assert dry.returncode == 0, dry.stdout
+        assert not node.package("snmpd").is_installed
+    finally:
+        assert ansible("converge.yml").returncode == 0
+    assert node.service("snmpd").is_running
 
 
 def test_a_wrong_port_is_refused_and_nothing_is_changed(ansible: Run) -> None:

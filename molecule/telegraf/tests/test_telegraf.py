@@ -6,7 +6,7 @@ import json
 import time
 
 import pytest
-from role_lab import MANAGERS, PREFIX, Swarm
+from role_lab import LAB, MANAGERS, PREFIX, Run, Swarm
 from testinfra.host import Host
 
 POINT = "trial,host=trial-1 value={value}i"
@@ -76,6 +76,29 @@ def test_it_keeps_figures_while_influxdb_is_away(
     wait_for(monitor, secret_values["influxdb_reader_password"], value)
 
 
+def test_a_new_password_of_its_account_loses_no_figure(
+    ansible: Run, swarm: Swarm, machines: dict[str, Host], secret_values: dict[str, str]
+) -> None:
+    monitor, password = machines["monitor"], secret_values["influxdb_reader_password"]
+    user = f"telegraf:{secret_values['telegraf_password']}"
+
+    def arrives(value: int) -> None:
+        assert write(swarm, value, user) == "204"
+        wait_for(monitor, password, value)
+
+    value = int(time.time())
+    changed = {"influxdb_writer_password": "kV8wqZr3TnYb5xHs0LdM"}
+    try:
+        for step, playbook in enumerate(("../influxdb/converge.yml", "../shared/converge.yml")):
+            run = ansible(playbook, **changed)
+            assert run.returncode == 0, run.stdout
+            arrives(value + step)
+    finally:
+        back = [ansible(playbook) for playbook in ("../shared/converge.yml", "../influxdb/forget.yml")]
+    assert [run.returncode for run in back] == [0, 0], back[-1].stdout
+    arrives(value + 2)
+
+
 def test_it_tells_of_itself(machines: dict[str, Host], secret_values: dict[str, str]) -> None:
     answer = machines["monitor"].check_output(
         "curl -sS --cacert /etc/influxdb/ca.crt --user %s --data-urlencode %s %s",
@@ -85,5 +108,7 @@ def test_it_tells_of_itself(machines: dict[str, Host], secret_values: dict[str, 
     )
     series = json.loads(answer)["results"][0]["series"]
     assert {(one["tags"]["service"], one["tags"]["node"]) for one in series} == {
-        ("relay", name) for name in MANAGERS
+        # The swarm calls a node as its machine calls itself.
+        ("relay", f"{LAB}-{name}")
+        for name in MANAGERS
     }

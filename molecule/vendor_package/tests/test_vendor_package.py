@@ -40,6 +40,25 @@ def test_a_dry_run_says_that_it_is_not_there(ansible: Run, monitor: Host) -> Non
     assert ansible("converge.yml").returncode == 0
 
 
+@pytest.mark.parametrize("missing", ["python3-debian", "the repository"])
+def test_a_dry_run_without_the_vendor_s_repository_says_that_its_program_is_not_there(
+    ansible: Run, monitor: Host, missing: str
+) -> None:
+    monitor.check_output("apt-get purge -y trial-program")
+    monitor.check_output("rm /etc/apt/sources.list.d/trial-program.sources")
+    if missing == "python3-debian":
+        monitor.check_output("apt-get purge -y python3-debian")
+    monitor.check_output("apt-get update")
+    try:
+        dry = ansible("converge.yml", "--check")
+        assert dry.returncode == 0, dry.stdout
+        assert "program=/usr/bin/trial-program there=False" in dry.stdout
+        assert not monitor.package("trial-program").is_installed
+    finally:
+        assert ansible("converge.yml").returncode == 0
+    assert monitor.check_output("/usr/bin/trial-program") == "from the vendor"
+
+
 def test_an_unknown_source_is_refused_and_nothing_is_changed(ansible: Run) -> None:
     refused = ansible("converge.yml", vendor_package_source="somewhere")
     assert refused.returncode != 0

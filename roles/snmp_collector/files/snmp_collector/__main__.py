@@ -11,12 +11,15 @@ from pathlib import Path
 
 from systemd.daemon import notify
 
-from .agents import Agent
+from .agents import Agent, EncryptionError, require_encryption
 from .collector import Collector
 from .events import Troubles, line, log
 from .influx import Influx
 from .settings import Settings, load
 from .swarm import Swarm
+
+#: The exit status that systemd takes as a reason not to try again: with the same settings it would end the same way.
+REFUSED = 78
 
 
 async def serve(settings: Settings) -> None:
@@ -47,9 +50,13 @@ def main() -> int:
     path = Path(sys.argv[1])
     try:
         settings = load(path)
+        require_encryption()
     except (OSError, ValueError, TypeError) as error:
         log.error("%s", line("refused", file=path, reason=error))
-        return 78
+        return REFUSED
+    except EncryptionError as error:
+        log.error("%s", line("refused", reason=error))
+        return REFUSED
     asyncio.run(serve(settings))
     return 0
 

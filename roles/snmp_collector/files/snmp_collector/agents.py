@@ -11,12 +11,14 @@ from pysnmp.hlapi.v3arch.asyncio import (
     ContextData,
     ObjectIdentity,
     ObjectType,
+    OctetString,
     SnmpEngine,
     UdpTransportTarget,
     UsmUserData,
     get_cmd,
 )
 from pysnmp.proto.rfc1905 import EndOfMibView, NoSuchInstance, NoSuchObject
+from pysnmp.proto.secmod.rfc3826.priv.aes import Aes
 
 from .figures import INTERFACE, OBJECTS, PACKETS
 from .settings import Settings
@@ -26,6 +28,20 @@ _NOTHING = (NoSuchObject, NoSuchInstance, EndOfMibView)
 
 class AgentError(Exception):
     """A node didn't answer, or refused to."""
+
+
+class EncryptionError(Exception):
+    """The library can't encrypt."""
+
+
+def require_encryption() -> None:
+    """Encrypt something: a library that can't would say so of every node, and only then. Raises EncryptionError."""
+    try:
+        Aes().encrypt_data(OctetString(bytes(Aes.KEY_SIZE)), (0, 0, None), b"anything")
+    except Exception as error:
+        raise EncryptionError(
+            f"pysnmp can't encrypt with the cryptography that is installed: {error}"
+        ) from error
 
 
 class Agent:

@@ -77,6 +77,16 @@ class Collector:
     async def discover(self) -> bool:
         """Learn which nodes there are, and drop the series of those that departed. False if that must be repeated."""
         try:
+            done = await self._discover()
+        # Whatever an answer holds that nobody expected is no reason to end, and to lose the points that wait.
+        except Exception as error:  # noqa: BLE001
+            self._troubles.begin("discovery", self._settings.stack, f"{type(error).__name__}: {error}")
+            return False
+        self._troubles.over("discovery", self._settings.stack)
+        return done
+
+    async def _discover(self) -> bool:
+        try:
             nodes = await asyncio.to_thread(self._swarm.nodes)
         except SwarmError as error:
             self._troubles.begin("swarm", self._settings.stack, str(error))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections import deque
 from collections.abc import Mapping
 from typing import Any
@@ -49,6 +50,8 @@ class Influx:
         self._writer = (settings.influxdb_writer, settings.influxdb_writer_password)
         self._reader = (settings.influxdb_reader, settings.influxdb_reader_password)
         self._waiting: deque[str] = deque(maxlen=settings.keep_rounds)
+        # Whoever stops writes the rest while an earlier write may still be under way.
+        self._writing = threading.Lock()
 
     @property
     def waiting(self) -> int:
@@ -64,14 +67,15 @@ class Influx:
 
         What InfluxDB will never take (UselessError) is let go: all that comes after would wait behind it.
         """
-        while self._waiting:
-            rounds = list(itertools.islice(self._waiting, AT_ONCE))
-            try:
-                self._write("\n".join(rounds))
-            except UselessError:
+        with self._writing:
+            while self._waiting:
+                rounds = list(itertools.islice(self._waiting, AT_ONCE))
+                try:
+                    self._write("\n".join(rounds))
+                except UselessError:
+                    self._let_go(len(rounds))
+                    raise
                 self._let_go(len(rounds))
-                raise
-            self._let_go(len(rounds))
 
     def _let_go(self, count: int) -> None:
         for _ in range(count):

@@ -47,7 +47,9 @@ def _address(node: Mapping[str, Any]) -> str:
 
 
 def _named(nodes: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    return {str(node["Description"]["Hostname"]): _address(node) for node in nodes}
+    """Without those that have no name: they never got as far as telling the swarm what they are."""
+    names = ((node.get("Description", {}).get("Hostname"), node) for node in nodes)
+    return {str(name): _address(node) for name, node in names if name}
 
 
 def nodes_of(nodes: Sequence[Mapping[str, Any]], tasks: Iterable[Mapping[str, Any]]) -> Nodes:

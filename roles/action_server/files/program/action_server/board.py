@@ -11,9 +11,9 @@ from typing import Any
 
 from . import charts, judge, words
 from .settings import Settings
-from .sources import InfluxDB, Managers, Reading, Series, Source
+from .sources import Answers, Figures, InfluxDB, Managers, Series, Source
 
-Answers = Mapping[str, Sequence[Series]]
+_INFLUXDB, _MANAGERS = "InfluxDB", "the swarm's managers"
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,33 @@ class Health:
     problem: str
 
 
-def _health(reading: Reading[Any], source: str) -> Health:
-    problem = f"{source}: {reading.error}" if reading.error else ""
-    return Health(words.clock(reading.taken), problem)
+def _health(taken: float | None, errors: Mapping[str, str]) -> Health:
+    """taken: when the page's figures were told. errors: source -> what is wrong with it; empty while all is well."""
+    problems = [f"{source}: {error}" for source, error in errors.items() if error]
+    return Health(words.clock(taken), "; ".join(problems))
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a panel: its figure of now, if it has one, and its last hour."""
+
+    name: str
+    value: float | None
+    hour: Series
+
+
+def _lines(name: str, asked: Mapping[str, str], answers: Answers, only: Mapping[str, str]) -> list[Line]:
+    """The lines of a series. asked: its statements; only: tags that they must have."""
+    found: dict[str, dict[str, Series]] = {}
+    for kind, statement in asked.items():
+        for series in answers.get(statement, ()):
+            if only.items() <= series.tags.items():
+                found.setdefault(series.instance, {})[kind] = series
+    none = Series({}, ())
+    return [
+        Line(f"{name} {instance}".strip(), each.get("now", none).newest, each.get("hour", none))
+        for instance, each in found.items()
+    ]
 
 
 class Board:
@@ -41,19 +65,23 @@ class Board:
         self.stack = settings.stack
         self._levels = settings.levels
         self._dashboards = {board["name"]: board for board in settings.dashboards}
-        statements = [text for level in self._levels for text in level["statements"].values()]
-        self._overview = Source(lambda: influxdb.query(statements))
+        self._overview = Figures(influxdb, [level["statements"] for level in self._levels])
         self._panels = {
-            name: Source(
-                lambda board=board: influxdb.query(  # type: ignore[misc]
-                    [each["statement"] for panel in board["panels"] for each in panel["series"]]
-                )
+            name: Figures(
+                influxdb,
+                [
+                    series[view]
+                    for panel in board["panels"]
+                    for series in panel["series"]
+                    for view in ("whole", "each")
+                ],
             )
             for name, board in self._dashboards.items()
         }
         mutual = ssl.create_default_context(cafile=str(settings.files / "ca.crt"))
         mutual.load_cert_chain(settings.files / "client.crt", settings.files / "client.key")
         self._managers = Source(Managers(settings.managers, settings.stack, mutual).lists, patience=3)
+        self._wanted: Mapping[str, int] | None = None
 
     @property
     def components(self) -> list[tuple[str, str]]:
@@ -62,14 +90,17 @@ class Board:
 
     def overview(self) -> dict[str, Any]:
         """A row for every indicator, grouped by service, and how many are in which state."""
-        reading, now = self._overview.read(), time.time()
-        answers = iter(reading.value or [])
+        reading, swarm = self._overview.read(), self._managers.read()
+        if swarm.value is not None:
+            # Kept while the managers are away: it seldom changes.
+            self._wanted = {service["name"]: service["wanted"] for service in self._services(swarm.value)}
+        now = time.time()
         rows = []
         for level in self._levels:
-            found: Answers | None = None
+            answers: Answers | None = None
             if reading.value is not None:
-                found = {name: next(answers) for name in level["statements"]}
-            rows.append(judge.judge(level, found, now))
+                answers = {kind: reading.value.get(text, ()) for kind, text in level["statements"].items()}
+            rows.append(judge.judge(level, answers, self._wanted, now))
         groups: dict[str, list[judge.Row]] = {}
         for row in rows:
             groups.setdefault(row.level["service"], []).append(row)
@@ -77,7 +108,7 @@ class Board:
         return {
             "groups": groups,
             "counts": [(state, counted[state]) for state in judge.State if counted[state]],
-            "health": _health(reading, "InfluxDB"),
+            "health": _health(reading.taken, {_INFLUXDB: reading.error, _MANAGERS: swarm.error}),
             "now": now,
         }
 
@@ -85,29 +116,18 @@ class Board:
         """The graphs of a component, all or those of one instance. Raises KeyError for an unknown one."""
         board = self._dashboards[name]
         reading, now = self._panels[name].read(), time.time()
-        answers = iter(reading.value or [])
-        panels, instances = [], set()
-        for panel in board["panels"]:
-            lines: list[tuple[str, Series]] = []
-            for each in panel["series"]:
-                for series in next(answers, []):
-                    instances.add(series.tags.get(board["instance"], ""))
-                    if not instance or series.tags.get(board["instance"], instance) == instance:
-                        lines.append((f"{each['name']} {series.instance}".strip(), series))
-            panels.append(
-                {
-                    **panel,
-                    "lines": lines,
-                    "graph": charts.graph(lines, panel["thresholds"], panel["unit"], now, panel["title"]),
-                }
-            )
+        view, only = ("each", {board["instance"]: instance}) if instance else ("whole", {})
+        # Where InfluxDB told nothing, an empty graph would say that there was nothing.
+        panels = [] if reading.value is None else [
+            _panel(panel, view, only, reading.value, now) for panel in board["panels"]
+        ]  # fmt: skip
         return {
             "name": name,
             "title": board["title"],
             "panels": panels,
-            "instances": sorted(filter(None, instances)),
+            "instances": _instances(board, reading.value or {}),
             "instance": instance,
-            "health": _health(reading, "InfluxDB"),
+            "health": _health(reading.taken, {_INFLUXDB: reading.error}),
         }
 
     def swarm(self) -> dict[str, Any]:
@@ -116,13 +136,50 @@ class Board:
         lists = reading.value or {"nodes": [], "services": []}
         return {
             "known": reading.value is not None,
-            "nodes": sorted((_node(node) for node in lists["nodes"]), key=lambda node: str(node["name"])),
-            "services": sorted(
-                (_service(service, self.stack) for service in lists["services"]),
-                key=lambda service: str(service["name"]),
-            ),
-            "health": _health(reading, "the swarm's managers"),
+            "nodes": _nodes(lists["nodes"]),
+            "services": self._services(lists),
+            "health": _health(reading.taken, {_MANAGERS: reading.error}),
         }
+
+    def _services(self, lists: Mapping[str, Any]) -> list[dict[str, Any]]:
+        services = [_service(service, self.stack) for service in lists["services"]]
+        return sorted(services, key=lambda service: str(service["name"]))
+
+
+def _panel(
+    panel: Mapping[str, Any], view: str, only: Mapping[str, str], answers: Answers, now: float
+) -> dict[str, Any]:
+    """A panel with its lines. view: whole, or each to tell instances apart; only: tags that a line must have."""
+    asked = [(series["name"], series[view]) for series in panel["series"]]
+    lines = [line for name, statements in asked for line in _lines(name, statements, answers, only)]
+    graph = None
+    # The hour may be unknown while the figures are there.
+    if all(statements.get("hour") in answers for _, statements in asked):
+        drawn = [(line.name, line.hour) for line in lines]
+        graph = charts.graph(drawn, panel["thresholds"], panel["unit"], now, panel["title"])
+    return {**panel, "lines": lines, "graph": graph}
+
+
+def _instances(board: Mapping[str, Any], answers: Answers) -> list[str]:
+    """The instances that a page can be narrowed to."""
+    found = {
+        series.tags.get(board["instance"], "")
+        for panel in board["panels"]
+        for asked in panel["series"]
+        for statement in asked["each"].values()
+        for series in answers.get(statement, ())
+    }
+    return sorted(found - {""})
+
+
+def _nodes(nodes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """A row for each machine; one that joined anew is in the list a second time, under its old id."""
+    rows = [_node(node) for node in nodes]
+    ready = {row["name"] for row in rows if row["state"] == "ready"}
+    return sorted(
+        (row for row in rows if row["state"] == "ready" or row["name"] not in ready),
+        key=lambda row: str(row["name"]),
+    )
 
 
 def _node(node: Mapping[str, Any]) -> dict[str, Any]:
@@ -130,7 +187,8 @@ def _node(node: Mapping[str, Any]) -> dict[str, Any]:
     manager = node.get("ManagerStatus", {})
     return {
         "name": node.get("Description", {}).get("Hostname", node.get("ID", "")),
-        "address": status.get("Addr", ""),
+        # The leader may see itself as 0.0.0.0.
+        "address": manager.get("Addr", "").rpartition(":")[0] or status.get("Addr", ""),
         "role": "leader" if manager.get("Leader") else spec.get("Role", ""),
         "state": status.get("State", "unknown"),
         "availability": spec.get("Availability", ""),

@@ -9,16 +9,16 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from .sources import Series
+from .sources import HOUR, MINUTE, Series
 from .words import figure
 
-HOUR = 3600
 #: A line is broken where a point is missing, so that silence shows.
-_GAP = 150
+_GAP = 1.5 * MINUTE
 _COLOURS = 8
 _SPARK = (120, 28)
 _WIDE, _HIGH = 640, 220
-_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 8, 10, 24
+#: With room for words as large as a phone needs them.
+_LEFT, _RIGHT, _TOP, _BOTTOM = 88, 8, 10, 28
 
 
 def _lines(points: Iterable[tuple[float, float]]) -> list[list[tuple[float, float]]]:
@@ -120,7 +120,7 @@ def graph(
         told = f"{datetime.datetime.fromtimestamp(at, datetime.UTC):%H:%M}"
         parts.append(
             Markup('<text class="axis" x="{:.1f}" y="{}" text-anchor="middle">{}</text>').format(
-                min(max(frame.x(at), _LEFT + 14), _WIDE - 20), _HIGH - 6, told
+                min(max(frame.x(at), _LEFT + 14), _WIDE - 28), _HIGH - 7, told
             )
         )
     for line in drawn:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -59,6 +60,8 @@ class Row:
 
 def high_is_bad(level: Mapping[str, Any]) -> bool:
     """Whether the higher figure is the worse one, or the one that decides."""
+    if worse := level.get("worse"):
+        return bool(worse == "high")
     if objective := level.get("objective"):
         return objective["op"] in ("lt", "lte")
     if not (alarm := level.get("alarm")):
@@ -72,6 +75,34 @@ def _fires(alarm: Mapping[str, Any], values: Sequence[float]) -> bool:
     return all(fired) if alarm.get("instances") == "every" else any(fired)
 
 
+@dataclass(frozen=True)
+class _Heard:
+    """Which instances told something within a minute, and which of the others are missed."""
+
+    fresh: frozenset[str]
+    missed: tuple[str, ...]
+
+
+def _heard(seen: Sequence[Series], instance: str, wanted: Mapping[str, int] | None, clock: float) -> _Heard:
+    """seen: each instance's newest point. instance: the tag that names it. wanted, clock: as judge() takes them.
+
+    What fell silent has departed where as many of its service tell something as the swarm wants; otherwise as many as
+    lack are missed, those that fell silent last. Where it isn't known what is wanted, all are; and so are nodes, which
+    are of no service, and whose series the collector removes when they depart.
+    """
+    told = sorted((series for series in seen if series.points), key=lambda series: series.points[-1][0])
+    fresh = [series for series in told if series.points[-1][0] >= clock - SILENT_SECONDS]
+    lacking = Counter(wanted)
+    lacking.subtract(series.tags.get("service", "") for series in fresh)
+    missed = []
+    for series in reversed(told[: len(told) - len(fresh)]):
+        service = series.tags.get("service", "")
+        if wanted is None or not service or lacking[service] > 0:
+            lacking[service] -= 1
+            missed.append(series.tags.get(instance, ""))
+    return _Heard(frozenset(series.tags.get(instance, "") for series in fresh), tuple(sorted(missed)))
+
+
 def _state(level: Mapping[str, Any], values: Sequence[float]) -> State:
     objective, alarm = level.get("objective"), level.get("alarm")
     if objective and not all(_OPS[objective["op"]](value, objective["value"]) for value in values):
@@ -81,29 +112,41 @@ def _state(level: Mapping[str, Any], values: Sequence[float]) -> State:
     return State.OK if objective or alarm else State.WATCHED
 
 
-def judge(level: Mapping[str, Any], answers: Mapping[str, Sequence[Series]] | None, clock: float) -> Row:
+def judge(
+    level: Mapping[str, Any],
+    answers: Mapping[str, Sequence[Series]] | None,
+    wanted: Mapping[str, int] | None,
+    clock: float,
+) -> Row:
     """The row of an indicator.
 
-    answers: what its statements now, hour and seen answered; None where nobody answered. clock: seconds since
-    the epoch.
+    answers: what its statements now, each, hour and seen answered; None where nobody answered. wanted: service -> how
+    many tasks of it the swarm wants; None where nobody has told. clock: seconds since the epoch.
     """
     if not level["statements"]:
         return Row(level, State.UNMEASURED, note="read from logs, which aren't collected yet")
     if answers is None:
         return Row(level, State.UNKNOWN)
-    hour = tuple(answers["hour"])
-    newest = {
-        series.instance: max(at for at, _ in series.points) for series in answers["seen"] if series.points
-    }
-    silent = tuple(sorted(name for name, at in newest.items() if at < clock - SILENT_SECONDS))
-    if len(silent) == len(newest):
-        return Row(level, State.SILENT, silent=silent, hour=hour, note="no data for a minute")
-    values = {
-        series.instance: series.points[-1][1]
-        for series in answers["now"]
-        if series.points and series.instance not in silent
-    }
-    if not values:
-        return Row(level, State.UNKNOWN, silent=silent, hour=hour, note="not enough points yet")
-    worst = (max if high_is_bad(level) else min)(values, key=lambda name: values[name])
-    return Row(level, _state(level, list(values.values())), values[worst], worst, silent, hour)
+    hour, instance = tuple(answers["hour"]), level["instance"]
+    heard = _heard(answers["seen"], instance, wanted, clock)
+    if not heard.fresh:
+        return Row(level, State.SILENT, silent=heard.missed, hour=hour, note="no data for a minute")
+
+    def figures(kind: str) -> dict[str, float]:
+        """Name -> figure, without those of the silent; what is added up over all instances has no name."""
+        counted = heard.fresh | {""}
+        return {
+            series.instance: series.points[-1][1]
+            for series in answers[kind]
+            if series.points and series.tags.get(instance, "") in counted
+        }
+
+    values, each = figures("now"), figures("each")
+    decisive = max if high_is_bad(level) else min
+    state, value, note = State.UNKNOWN, None, "not enough points yet"
+    if values:
+        state, value, note = _state(level, list(values.values())), decisive(values.values()), ""
+    if heard.missed:
+        state = min(state, State.SILENT, key=list(State).index)
+    worst = decisive(each, key=lambda name: each[name], default="")
+    return Row(level, state, value, worst, heard.missed, hour, note)

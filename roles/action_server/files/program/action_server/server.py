@@ -18,6 +18,17 @@ from .settings import Settings
 _BODY = 16 * 1024
 
 
+class _Server(wsgi.Server):  # type: ignore[misc]
+    """A server whose threads serve only those who have begun to say something."""
+
+    def process_conn(self, conn: HTTPConnection) -> None:
+        """Serve a connection; a new one waits for its first byte among the idle ones, and ends with them in time."""
+        if conn.last_used is None:
+            self.put_conn(conn)
+        else:
+            super().process_conn(conn)
+
+
 class _Connection(HTTPConnection):  # type: ignore[misc]
     """A connection that shakes hands in the thread that serves it, not in the one that accepts all of them."""
 
@@ -55,7 +66,7 @@ class _Tls(BuiltinSSLAdapter):  # type: ignore[misc]
 def make(settings: Settings, application: Callable[..., Any]) -> Any:
     """The server, which CherryPy's engine starts and stops."""
     bind = (settings.address, settings.port)
-    server = wsgi.Server(bind, application, numthreads=20, timeout=5, shutdown_timeout=5, server_name="board")
+    server = _Server(bind, application, numthreads=20, timeout=5, shutdown_timeout=5, server_name="board")
     server.ConnectionClass = _Connection
     server.ssl_adapter = _Tls(settings)
     server.max_request_body_size = _BODY

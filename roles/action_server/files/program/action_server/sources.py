@@ -8,12 +8,17 @@ import json
 import ssl
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
 T = TypeVar("T")
+
+#: What the graphs show, and the time between two of their points.
+HOUR, MINUTE = 3600, 60
+#: A source that failed is asked again after this many seconds.
+_RETRY = 5
 
 
 class SourceError(Exception):
@@ -32,8 +37,8 @@ class Reading(Generic[T]):
 class Source(Generic[T]):
     """A source's last answer: asked again when it is older than `fresh`, by one thread, however many look.
 
-    Nobody waits longer than `patience`, and nobody waits for a source that failed. An answer older than `keep` is
-    given to nobody.
+    Nobody waits longer than `patience`, and nobody waits for a source that has just failed. An answer older than `keep`
+    is given to nobody, nor is such an error.
     """
 
     def __init__(
@@ -45,18 +50,20 @@ class Source(Generic[T]):
         self._due = 0.0
         self._value: T | None = None
         self._taken: float | None = None
-        self._error = ""
+        self._error, self._failed = "", 0.0
 
     def read(self) -> Reading[T]:
         """The last answer, a new one if it is time for it."""
         with self._changed:
             if not self._busy and time.monotonic() >= self._due:
                 self._busy = True
+                if time.monotonic() - self._failed > self._keep:
+                    self._error = ""
                 threading.Thread(target=self._ask, daemon=True).start()
             if self._busy and not self._error:
                 answered = self._changed.wait_for(lambda: not self._busy, self._patience)
                 if not answered:
-                    self._error = f"no answer within {self._patience:g} s"
+                    self._error, self._failed = f"no answer within {self._patience:g} s", time.monotonic()
             fresh = self._taken is not None and time.time() - self._taken <= self._keep
             return Reading(self._value if fresh else None, self._taken, self._error)
 
@@ -69,9 +76,12 @@ class Source(Generic[T]):
         except Exception as failed:  # noqa: BLE001  # whatever it is, the page tells it and goes on
             error = f"{type(failed).__name__}: {failed}"
         with self._changed:
-            self._busy, self._error, self._due = False, error, time.monotonic() + self._fresh
-            if not error:
-                self._value, self._taken = value, began
+            now = time.monotonic()
+            self._busy, self._error = False, error
+            if error:
+                self._failed, self._due = now, now + min(self._fresh, _RETRY)
+            else:
+                self._value, self._taken, self._due = value, began, now + self._fresh
             self._changed.notify_all()
 
 
@@ -108,6 +118,20 @@ class Series:
         """Its tags as one name; empty where nothing is told apart."""
         return " ".join(value for value in self.tags.values() if value)
 
+    @property
+    def newest(self) -> float | None:
+        """Its last value, if it has any."""
+        return self.points[-1][1] if self.points else None
+
+    def whole_minutes(self, now: float) -> Series:
+        """Without the minutes at its ends of which only a part was looked at, so that some instances lack in them."""
+        points = ((at, value) for at, value in self.points if now - HOUR <= at <= now - MINUTE)
+        return Series(self.tags, tuple(points))
+
+
+#: The series that each statement answers with.
+Answers = Mapping[str, Sequence[Series]]
+
 
 class InfluxDB:
     """The metrics' database, read by many statements at once."""
@@ -119,18 +143,20 @@ class InfluxDB:
         self._context, self._timeout = context, timeout
         self._account = "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
-    def query(self, statements: Sequence[str]) -> list[list[Series]]:
-        """The series that each statement answers with. Raises SourceError, also if one statement fails."""
+    def query(self, statements: Sequence[str]) -> Answers:
+        """What the statements answer with. Raises SourceError, also if one statement fails."""
+        if not statements:
+            return {}
         body = urlencode({"q": "; ".join(statements)})
         answer = ask(
             self._url, self._context, self._timeout, body,
             **{"Authorization": self._account, "Content-Type": "application/x-www-form-urlencoded"},
         )  # fmt: skip
-        found: list[list[Series]] = [[] for _ in statements]
+        found: dict[str, list[Series]] = {statement: [] for statement in statements}
         for result in answer.get("results", []):
             if "error" in result:
                 raise SourceError(f"InfluxDB refuses a query: {result['error']}")
-            found[result["statement_id"]] = [
+            found[statements[result["statement_id"]]] = [
                 Series(
                     series.get("tags", {}),
                     tuple((float(at), float(value)) for at, value in series["values"] if value is not None),
@@ -138,6 +164,31 @@ class InfluxDB:
                 for series in result.get("series", [])
             ]
         return found
+
+
+class Figures:
+    """What InfluxDB answers for a page: the figures of now, and, less often, the last hour of the graphs."""
+
+    def __init__(self, influxdb: InfluxDB, asked: Iterable[Mapping[str, str]]) -> None:
+        """asked: statements, those of an hour under the name hour; each is asked once, however often it's named."""
+        named = [(text, kind) for each in asked for kind, text in each.items()]
+        now = list(dict.fromkeys(text for text, kind in named if kind != "hour"))
+        hours = list(dict.fromkeys(text for text, kind in named if kind == "hour"))
+
+        def last_hour() -> Answers:
+            at = time.time()
+            answers = influxdb.query(hours)
+            return {text: [each.whole_minutes(at) for each in found] for text, found in answers.items()}
+
+        self._now = Source(lambda: influxdb.query(now))
+        # It gets a new point once a minute.
+        self._hours = Source(last_hour, fresh=MINUTE, keep=3 * MINUTE)
+
+    def read(self) -> Reading[Answers]:
+        """The answers, those of the last hour as far as there are any."""
+        now, hours = self._now.read(), self._hours.read()
+        answers = None if now.value is None else {**(hours.value or {}), **now.value}
+        return Reading(answers, now.taken, now.error or hours.error)
 
 
 class Managers:

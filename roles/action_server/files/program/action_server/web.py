@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from importlib.resources import files
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 import cherrypy
@@ -64,7 +64,6 @@ class Site:
     def admit(self) -> None:
         """Before every request: refuse strangers, forged forms, and those who aren't signed in."""
         request = cherrypy.request
-        cherrypy.response.headers.update(HEADERS)
         address = ip_address(request.remote.ip)
         if not any(address in network for network in self._settings.allowed_networks):
             raise cherrypy.HTTPError(403, "Your address is in none of the operators' networks.")
@@ -97,7 +96,8 @@ class Site:
 
     @staticmethod
     def _set_cookie(token: str, seconds: int) -> None:
-        cookie = f"{COOKIE}={token}; Path=/; Max-Age={seconds}; Secure; HttpOnly; SameSite=Strict"
+        # Lax, so that a link in a chat leads to its page. What changes something is a form, whose origin is looked at.
+        cookie = f"{COOKIE}={token}; Path=/; Max-Age={seconds}; Secure; HttpOnly; SameSite=Lax"
         cherrypy.response.headers["Set-Cookie"] = cookie
 
     def _page(self, template: str, **values: Any) -> bytes:
@@ -172,19 +172,28 @@ def _plain_error(status: str, message: str, traceback: str, version: str) -> str
     return f"{status}\n{message}\n"
 
 
+class _Request(cherrypy.Application.request_class):  # type: ignore[misc]
+    """A request whose errors tell nothing of the inside, also before it is known what it is for."""
+
+    error_page: ClassVar[dict[str, Any]] = {"default": _plain_error}
+    show_tracebacks = False
+
+
+class _Response(cherrypy.Application.response_class):  # type: ignore[misc]
+    """An answer with the headers, also where CherryPy itself refuses a request."""
+
+    def finalize(self) -> None:
+        """Make it ready to be sent."""
+        self.headers.update(HEADERS)
+        super().finalize()
+
+
 def application(settings: Settings, board: Board) -> Callable[..., Any]:
     """The server as a WSGI application."""
     site = Site(settings, board)
-    cherrypy.config.update(
-        {
-            "environment": "production",
-            "log.screen": False,
-            "checker.on": False,
-            "error_page.default": _plain_error,
-        }
-    )
+    cherrypy.config.update({"environment": "production", "log.screen": False, "checker.on": False})
     cherrypy.tools.admit = cherrypy.Tool("before_handler", site.admit, priority=1)
-    mounted: Callable[..., Any] = cherrypy.Application(
+    mounted = cherrypy.Application(
         site,
         "",
         {
@@ -193,10 +202,10 @@ def application(settings: Settings, board: Board) -> Callable[..., Any]:
                 "tools.encode.on": False,
                 "tools.gzip.on": True,
                 "tools.gzip.mime_types": ["text/*"],
-                "request.show_tracebacks": False,
                 "request.methods_with_bodies": ("POST",),
-                "error_page.default": _plain_error,
             }
         },
     )
-    return mounted
+    mounted.request_class, mounted.response_class = _Request, _Response
+    served: Callable[..., Any] = mounted
+    return served

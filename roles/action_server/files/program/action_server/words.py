@@ -5,14 +5,16 @@ from __future__ import annotations
 import datetime
 
 _SIZES = ("B", "KiB", "MiB", "GiB", "TiB")
+#: Units that a figure names itself, in the size that suits it, and what it says behind that.
+_BYTES = {"bytes": "", "bytes/s": "/s"}
 
 
 def figure(value: float | None, unit: str = "") -> str:
     """A figure with as many digits as one reads at a glance; without its unit, unless it is changed by it."""
     if value is None:
         return "-"
-    if unit == "bytes":
-        return size(value)
+    if unit in _BYTES:
+        return size(value) + _BYTES[unit]
     if unit == "s" and value >= 120:
         return duration(value)
     if value == int(value) and abs(value) < 1e15:
@@ -24,7 +26,7 @@ def figure(value: float | None, unit: str = "") -> str:
 
 def unit_of(value: float | None, unit: str) -> str:
     """The unit that is said beside the figure; empty where the figure has it."""
-    return "" if value is None or unit == "bytes" or (unit == "s" and value >= 120) else unit
+    return "" if value is None or unit in _BYTES or (unit == "s" and value >= 120) else unit
 
 
 def size(value: float) -> str:

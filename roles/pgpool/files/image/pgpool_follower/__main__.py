@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -51,8 +52,7 @@ class Follower:
                 settled = primary if self._tell() else None
             except PcpError as error:
                 log.warning("%s", error)
-                # Silence, and not what was true before.
-                self._settings.figures.unlink(missing_ok=True)
+                self._forget()
                 settled = None
             except DisobeyedError as error:
                 # Its main process hangs, and takes all sessions with it; the swarm starts another one in a second.
@@ -79,9 +79,19 @@ class Follower:
         return False
 
     def _publish(self, text: str) -> None:
+        """Leave the figures for Telegraf; that they can't be left is no reason to end Pgpool."""
         fresh = self._settings.figures.with_suffix(".new")
-        fresh.write_text(text, encoding="ascii")
-        fresh.rename(self._settings.figures)
+        try:
+            fresh.write_text(text, encoding="ascii")
+            fresh.rename(self._settings.figures)
+        except OSError as error:
+            log.warning("no figures for Telegraf: %s", error)
+            self._forget()
+
+    def _forget(self) -> None:
+        """Leave silence for Telegraf, and not what was true before."""
+        with contextlib.suppress(OSError):
+            self._settings.figures.unlink(missing_ok=True)
 
     def _terminate(self, number: int, frame: object) -> None:
         threading.Thread(target=self._leave, args=(signal.Signals(number).name,)).start()

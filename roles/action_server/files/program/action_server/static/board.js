@@ -2,13 +2,18 @@
 "use strict";
 const SECONDS = 5;
 const main = document.getElementById("main");
-const lost = document.getElementById("lost");
+const problem = document.getElementById("problem");
 let since = null;
 
-function tell(problem) {
+function tell(text) {
+  // Who listens to the page hears it at each change: what stays the same isn't said again.
+  if (problem.textContent !== text) problem.textContent = text;
+  problem.hidden = !text;
+}
+
+function lose(why) {
   since = since || new Date().toISOString().slice(11, 19);
-  lost.textContent = "✖ " + problem + " since " + since + " UTC: these figures are old.";
-  lost.hidden = false;
+  tell("✖ " + why + " since " + since + " UTC: these figures are old.");
   main.classList.add("old");
 }
 
@@ -19,16 +24,16 @@ async function refresh() {
       headers: {"X-Requested-With": "board"}, signal: AbortSignal.timeout(8000),
     });
     if (answer.status === 401) return location.assign("/sign-in");
-    if (!answer.ok) return tell("The board answers " + answer.status);
+    if (!answer.ok) return lose("The board answers " + answer.status);
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     const focused = main.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
     main.replaceChildren(...page.getElementById("main").childNodes);
     if (focused) main.querySelector('[href="' + CSS.escape(focused) + '"]')?.focus();
     since = null;
-    lost.hidden = true;
+    tell(page.getElementById("problem").textContent);
     main.classList.remove("old");
   } catch {
-    tell("The board doesn't answer");
+    lose("The board doesn't answer");
   }
 }
 
