@@ -72,13 +72,15 @@ require_lab() {
 # bash alone would leave the command behind. Ctrl-C reaches both from the terminal itself; a second one would
 # interrupt the command's tidying up.
 follow() {
-  local child code stopped=0 interrupted
+  local child='' code stopped=0 interrupted
+  trap 'stopped=143 interrupted=1; [ -z "$child" ] || kill -TERM "$child" 2>/dev/null' TERM
+  trap 'stopped=129 interrupted=1; [ -z "$child" ] || kill -HUP "$child" 2>/dev/null' HUP
+  trap 'stopped=130 interrupted=1; { true >/dev/tty; } 2>/dev/null || [ -z "$child" ] || kill -INT "$child" 2>/dev/null' INT
   # Without the terminal a command in the background would ignore INT.
   env --default-signal=INT,QUIT "$@" <&0 &
   child=$!
-  trap 'stopped=143 interrupted=1; kill -TERM "$child" 2>/dev/null' TERM
-  trap 'stopped=129 interrupted=1; kill -HUP "$child" 2>/dev/null' HUP
-  trap 'stopped=130 interrupted=1; { true >/dev/tty; } 2>/dev/null || kill -INT "$child" 2>/dev/null' INT
+  # Told so before there was whom to tell.
+  [ "$stopped" = 0 ] || kill -TERM "$child" 2>/dev/null
   while :; do
     interrupted='' code=0
     wait "$child" || code=$?

@@ -178,7 +178,6 @@ def test_who_stops_the_run_stops_its_playbook(clone: Clone, name: str) -> None:
     assert clone.lines("signals") == [name]
     assert not alive(int(clone.lines("playbooks")[0]))
     assert len(clone.lines("playbooks")) == 1, "the next stage must not begin"
-    assert "✘ Make the machines" in (clone.state / "stages").read_text()
 
 
 def test_a_lab_at_work_is_not_destroyed(clone: Clone) -> None:
@@ -269,7 +268,7 @@ def test_a_second_run_may_change_nothing(clone: Clone, recap: str, code: int) ->
     assert kept == recap
     if code == 0:
         assert "took 0 s of the 120 s" in again.stdout or "took 1 s of the 120 s" in again.stdout
-        assert (clone.root / "artifacts" / "again" / "lab.log").read_text().count(recap) == 7
+        assert (clone.root / "artifacts" / "again" / "lab.log").read_text().count(recap) == 3
 
 
 @pytest.mark.parametrize(("audit", "mended"), [("half-installed: git", True), ("", False)])
