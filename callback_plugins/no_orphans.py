@@ -16,7 +16,8 @@ short_description: End the workers of a run that was killed
 description:
   - Ansible's workers have sessions of their own. One whose run was killed goes on with its task, or waits for ever for
     somebody who was killed as well, and holds the lab's lock meanwhile.
-  - This has the kernel tell them to stop when the run ends, however it ends. A command that a task has started may go on.
+  - This has the kernel tell them to stop when the run ends, however it ends. A command that a task has started may go
+    on.
 author: Misago on a swarm
 """
 
