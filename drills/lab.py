@@ -8,6 +8,8 @@ import os
 import socket
 import ssl
 import subprocess
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -21,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @dataclass(frozen=True)
 class Node:
-    """A machine of the lab and the container that it is made of."""
+    """A machine of the lab and the container that it is made of, whose name is also its host name."""
 
     name: str
     address: str
@@ -35,6 +37,23 @@ class Node:
 
 
 @dataclass(frozen=True)
+class Metrics:
+    """Where the figures are, and the account that may read them."""
+
+    url: str
+    database: str
+    reader: Account
+
+
+@dataclass(frozen=True)
+class Board:
+    """Where the status board is, and the operators' account."""
+
+    url: str
+    operator: Account
+
+
+@dataclass(frozen=True)
 class Lab:
     """What `make endpoints` says."""
 
@@ -42,12 +61,18 @@ class Lab:
     ca_file: str
     admin: Account
     secrets_dir: Path
+    metrics: Metrics
+    board: Board
     nodes: tuple[Node, ...]
 
     @property
     def swarm(self) -> tuple[Node, ...]:
         """The machines that run the stack: all but the monitoring one."""
         return tuple(node for node in self.nodes if node.name != "monitor")
+
+
+def _account(fields: dict[str, str]) -> Account:
+    return Account(fields["user"], Path(fields["password_file"]).read_text().strip())
 
 
 @cache
@@ -61,13 +86,26 @@ def read_lab() -> Lab:
     )
     fields = json.loads(text)
     password_file = Path(fields["admin_password_file"])
+    influxdb, board = fields["influxdb"], fields["board"]
     return Lab(
         forum_urls=tuple(fields["forum_urls"]),
         ca_file=fields["ca_file"],
         admin=Account(fields["admin_user"], password_file.read_text().strip()),
         secrets_dir=password_file.parent,
+        metrics=Metrics(influxdb["url"], influxdb["database"], _account(influxdb)),
+        board=Board(board["url"], _account(board)),
         nodes=tuple(Node(node["name"], node["address"], node["container"]) for node in fields["nodes"]),
     )
+
+
+def until(seconds: float, true: Callable[[], bool]) -> float:
+    """Seconds until it is true. Raises TimeoutError when it isn't in time."""
+    began = time.monotonic()
+    while not true():
+        if time.monotonic() - began > seconds:
+            raise TimeoutError(f"not within {seconds:g} s")
+        time.sleep(1)
+    return time.monotonic() - began
 
 
 def shake_hands(edge: str, context: ssl.SSLContext) -> ssl.SSLSocket:

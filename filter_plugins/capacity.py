@@ -202,6 +202,36 @@ def _megabytes(size: int) -> str:
     return f"{size >> 20} MB"
 
 
+def with_telegraf(
+    services: Mapping[str, Mapping[str, object]], share: Mapping[str, Mapping[str, object]]
+) -> dict[str, dict[str, object]]:
+    """The services with what the Telegraf beside each of them takes, added to their limits and reservations.
+
+    services: name -> compose service; one with `x-telegraf: false` has none beside it and stays as it is.
+    share: what one Telegraf takes, as in deploy.resources (limits and reservations of cpus and memory); what a
+    service doesn't limit stays without a limit. Raises AnsibleFilterError for what is no size or number.
+    """
+    found = {}
+    for name, service in services.items():
+        deploy, given = service.get("deploy"), _dig(service, "deploy", "resources")
+        accompanied = bool(share) and service.get("x-telegraf", True)
+        found[name] = dict(service)
+        if accompanied and isinstance(deploy, Mapping) and isinstance(given, Mapping):
+            resources = {kind: _sum(own, share.get(kind, {})) for kind, own in given.items()}
+            found[name]["deploy"] = {**deploy, "resources": resources}
+    return found
+
+
+def _sum(own: Mapping[str, object], more: Mapping[str, object]) -> dict[str, object]:
+    """Limits or reservations, with more of what they name already."""
+    found = dict(own)
+    if "cpus" in own:
+        found["cpus"] = f"{float(to_cpus(own['cpus']) + to_cpus(more.get('cpus', 0))):g}"
+    if "memory" in own:
+        found["memory"] = f"{to_bytes(own['memory']) + to_bytes(more.get('memory', 0)) >> 20}M"
+    return found
+
+
 def _nodes_of(
     nodes: Mapping[str, Mapping[str, object]], system_cpus: object, system_memory: object
 ) -> list[_Node]:
@@ -321,4 +351,8 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., object]]:
         """Names and functions."""
-        return {"connection_problems": connection_problems, "resource_problems": resource_problems}
+        return {
+            "connection_problems": connection_problems,
+            "resource_problems": resource_problems,
+            "with_telegraf": with_telegraf,
+        }

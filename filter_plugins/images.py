@@ -6,8 +6,14 @@ import hashlib
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from ansible.errors import AnsibleFilterError
+
+#: What one turn builds, the next ones start from.
+TURNS = ("program", "base", "component")
+
+Image = dict[str, Any]
 
 
 def context_hash(context: str, *ingredients: str) -> str:
@@ -46,34 +52,56 @@ def _base_name(context: Path) -> str:
     return found.group(1)
 
 
+def _file_hash(path: str) -> str:
+    """Hash of a file of the control machine. Raises AnsibleFilterError where there is none."""
+    try:
+        with Path(path).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise AnsibleFilterError(f"{path} can't be read: {error.strerror}") from error
+
+
 def image_set(
-    components: Iterable[str], roles_dir: str, repository: str, authorities: Iterable[str]
-) -> dict[str, dict[str, str]]:
-    """What there is to build, in the order of building: the bases, then the components.
+    components: Iterable[str], roles_dir: str, repository: str, authorities: Iterable[str], telegraf: str = ""
+) -> dict[str, Image]:
+    """What there is to build: Telegraf's program, the bases that hold it, then the components.
 
     components: names of roles. roles_dir: the folder of the roles on the control machine.
     repository: registry and folder, such as 192.0.2.1:5000/forum. authorities: certificates (files of the
-    control machine) that the bases trust. Returns for each image its name, its reference, its context and
-    the reference of its base. Raises AnsibleFilterError for a component without a build context, or one
-    whose Dockerfile names no base.
+    control machine) that the first two kinds trust. telegraf: the program as a file of the control machine;
+    nothing for one that is built. Returns for each image its name, its turn in building (TURNS), its
+    reference, its context, what is added to that (a list of place in it and file of the control machine),
+    and what it starts from (build argument -> reference). Raises AnsibleFilterError for a component without
+    a build context, one whose Dockerfile names no base, or a file that can't be read.
     """
     contexts = {component: Path(roles_dir, component, "files", "image") for component in components}
     bases = {component: _base_name(context) for component, context in contexts.items()}
-    trusted = [hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in authorities]
-    images: dict[str, dict[str, str]] = {}
-    for name in sorted(set(bases.values())):
-        debian, context = f"debian:{name.removeprefix('base-')}-slim", f"{roles_dir}/component/files/base"
-        tag = context_hash(context, debian, *trusted)
-        images[name] = {"reference": f"{repository}/{name}:{tag}", "context": context, "base": debian}
-    for component, path in contexts.items():
-        base = images[bases[component]]["reference"]
+    trusted = [{"place": f"ca/{Path(path).name}", "file": path} for path in authorities]
+    given = [{"place": "given/telegraf", "file": telegraf}] if telegraf else []
+    images: dict[str, Image] = {}
+
+    def add(
+        turn: str, name: str, context: str, made_from: dict[str, str], added: list[dict[str, str]]
+    ) -> str:
         # The registry's address is part of a reference, not of what the image is made of.
-        tag = context_hash(str(path), base.rpartition(":")[2])
-        images[component] = {
-            "reference": f"{repository}/{component}:{tag}",
-            "context": str(path),
-            "base": base,
-        }
+        ingredients = [reference.removeprefix(f"{repository}/") for reference in made_from.values()]
+        contents = [_file_hash(one["file"]) for one in added]
+        reference = f"{repository}/{name}:{context_hash(context, *ingredients, *contents)}"
+        images[name] = {
+            "turn": turn, "reference": reference, "context": context, "added": added, "from": made_from
+        }  # fmt: skip
+        return reference
+
+    debian = {"DEBIAN": "debian:trixie-slim"}
+    program = add(
+        "program", "telegraf-program", f"{roles_dir}/telegraf/files/program", debian, trusted + given
+    )
+    for name in sorted(set(bases.values())):
+        made_from = {"DEBIAN": f"debian:{name.removeprefix('base-')}-slim", "TELEGRAF": program}
+        add("base", name, f"{roles_dir}/component/files/base", made_from, trusted)
+    for component, path in contexts.items():
+        base = str(images[bases[component]]["reference"])
+        add("component", component, str(path), {"BASE": base}, [])
     return images
 
 

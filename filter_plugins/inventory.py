@@ -296,6 +296,27 @@ def missing_variables(values: Mapping[str, object], specifications: Mapping[str,
     ]
 
 
+def source_problems(settings: Mapping[str, object]) -> list[str]:
+    """Whether what comes from a vendor has the vendor's repository, and what comes from a file has the file.
+
+    settings: variable -> rendered value; NAME_source that is vendor needs NAME_repository where there is such a
+    variable, since no host of a repository stands in a role; one that is path needs NAME_path. Returns sentences with
+    the remedy, sorted by name.
+    """
+    needs = {
+        "vendor": ("_repository", "describe the vendor's repository there"),
+        "path": ("_path", "name a file of the control machine there"),
+    }
+    return [
+        f"{name} is {value}, but {needed} is empty: {remedy}, or choose another source"
+        for name, value in sorted(settings.items())
+        if name.endswith("_source") and value in needs
+        for ending, remedy in [needs[str(value)]]
+        for needed in [name.removesuffix("_source") + ending]
+        if needed in settings and not settings[needed]
+    ]
+
+
 class FilterModule:
     """The filters of this file, as Ansible looks for them."""
 
@@ -309,6 +330,7 @@ class FilterModule:
             "network_problems": network_problems,
             "placement_labels": placement_labels,
             "secret_variables": secret_variables,
+            "source_problems": source_problems,
             "unknown_variables": unknown_variables,
             "variable_problems": variable_problems,
         }

@@ -9,8 +9,11 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
-#: The user that every image of ours runs as.
-UID = "10001"
+#: The user that every image of ours runs as, and that of the Telegraf beside it.
+UID, TELEGRAF_UID = "10001", "10002"
+
+#: What a Telegraf proves its name with, to the relay and to what it asks.
+TELEGRAF_SECRET = "telegraf_password"  # noqa: S105  # a name
 
 Service = dict[str, Any]
 
@@ -39,8 +42,8 @@ def _long_form(
     service: str, kind: str, entry: str | Mapping[str, Any], known: Mapping[str, str]
 ) -> dict[str, Any]:
     """A secret or config of a service in the long form, readable by the image's user alone."""
-    wanted = {"source": entry} if isinstance(entry, str) else dict(entry)
-    source = str(wanted.get("source", ""))
+    wanted = {} if isinstance(entry, str) else dict(entry)
+    source = entry if isinstance(entry, str) else str(entry.get("source", ""))
     if source not in known:
         raise AnsibleFilterError(
             f"service {service} uses the {kind} {source!r}, which its component doesn't publish: "
@@ -50,6 +53,27 @@ def _long_form(
     defaults = {"target": source, "uid": UID, "gid": UID, "mode": 0o400 if private else 0o444}
     # The swarm's name and not the short one: the fragments of all components are merged into one stack.
     return {**defaults, **wanted, "source": known[source]}
+
+
+def _accompanied(
+    name: str, service: Service, variables: Mapping[str, str], wanted: bool | Mapping[str, bool]
+) -> None:
+    """Give a service what the Telegraf beside it needs: variables (what the service says wins), and its secret.
+
+    wanted: the service's x-telegraf.
+    """
+    own = {
+        "HOST_MONITORING_BASE_TAG": f"{name}-",
+        "METRICS_SERVICE": name,
+        # The swarm fills it in for each task.
+        "METRICS_NODE": "{{.Node.Hostname}}",
+    }
+    service["environment"] = {**own, **variables, **service.get("environment", {})}
+    if wanted:
+        secret: dict[str, Any] = {"source": TELEGRAF_SECRET, "uid": TELEGRAF_UID, "gid": TELEGRAF_UID}
+        if isinstance(wanted, Mapping) and wanted.get("readable"):
+            secret |= {"gid": UID, "mode": 0o440}
+        service["secrets"] = [*service.get("secrets", []), secret]
 
 
 def _external(names: Iterable[str]) -> dict[str, Any]:
@@ -62,19 +86,26 @@ def stack_fragment(
     secrets: Mapping[str, str],
     configs: Mapping[str, str],
     networks: Mapping[str, str],
+    telegraf: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """One component's part of the stack, in the Compose format that `docker stack deploy` reads.
 
     services: name -> Compose service, with secrets, configs and networks by their short names.
     defaults: what a service gets unless it says otherwise. secrets, configs, networks: short name -> name
-    in the swarm. Returns the fragment; only the networks that a service uses are declared, as are only
-    the named volumes. Raises AnsibleFilterError for a name that nobody publishes, or a missing image.
+    in the swarm. telegraf: variables of the Telegraf beside each service, nothing where there is none; a
+    service with `x-telegraf: false` is a Telegraf itself, one with `x-telegraf: {readable: true}` reads what
+    its Telegraf proves its name with, to let it in. Returns the fragment; only the networks that a service
+    uses are declared, as are only the named volumes. Raises AnsibleFilterError for a name that nobody
+    publishes, or a missing image.
     """
     finished: dict[str, Service] = {}
     used_networks: set[str] = set()
     volumes: dict[str, Any] = {}
     for name, given in services.items():
         service = _with_defaults(given, defaults)
+        accompanied = service.pop("x-telegraf", True)
+        if telegraf:
+            _accompanied(name, service, telegraf, accompanied)
         deploy = service.get("deploy", {})
         if deploy.get("restart_policy", {}).get("condition") == "none":
             # A job: that its task ends is no fault of the rollout, and there is nothing to go back to.

@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import re
+import time
 from typing import Any
 
 import pytest
@@ -13,6 +14,10 @@ import yaml
 from role_lab import MANAGERS, Swarm, Task
 
 ROLE = os.environ.get("MOLECULE_SCENARIO_NAME", "")
+#: Runs a program as the Telegraf beside a service does.
+AS_TELEGRAF = ("as-telegraf", "--reuid=telegraf", "--regid=telegraf", "--keep-groups")
+#: Where services write.
+WRITABLE = ("/tmp", "/data", "/var/lib/postgresql/data")  # noqa: S108 - in the container
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +36,9 @@ def test_every_task_runs_and_is_healthy(
     services: dict[str, dict[str, Any]], tasks: dict[str, list[Task]]
 ) -> None:
     assert {name: len(found) for name, found in tasks.items()} == {
-        name: service["deploy"]["replicas"] for name, service in services.items()
+        # One that says no number has a task on every node.
+        name: service["deploy"].get("replicas", len(MANAGERS))
+        for name, service in services.items()
     }
     health = {task.inspect()["State"]["Health"]["Status"] for found in tasks.values() for task in found}
     assert health == {"healthy"}
@@ -67,8 +74,66 @@ def test_secrets_and_configs_are_versioned(swarm: Swarm, services: dict[str, dic
 
 def test_only_the_service_reads_its_secrets(tasks: dict[str, list[Task]]) -> None:
     for name, found in tasks.items():
-        modes = found[0].output("sh", "-c", "stat --dereference --format '%a %u' /run/secrets/*").split("\n")
-        assert set(filter(None, modes)) == {"400 10001"}, name
+        command = "stat --dereference --format '%n %a %u' /run/secrets/*"
+        modes = dict(
+            line.removeprefix("/run/secrets/").split(" ", 1)
+            for line in found[0].output("sh", "-c", command).splitlines()
+        )
+        # The Telegraf's own; a server that lets Telegraf in reads it by its group.
+        own = modes.pop("telegraf_password")
+        assert own in {"400 10002", "440 10002"} or name == "relay", name
+        assert set(modes.values()) <= {"400 10001"}, name
+
+
+def test_the_telegraf_beside_a_service_reads_none_of_its_secrets(tasks: dict[str, list[Task]]) -> None:
+    for name, found in tasks.items():
+        if name == "relay":
+            continue
+        task = found[0]
+        listed = task.output("ls", "/run/secrets").split()
+        readable = [
+            secret for secret in listed if task.run(*AS_TELEGRAF, "cat", f"/run/secrets/{secret}").rc == 0
+        ]
+        assert readable == ["telegraf_password"], name
+        pid = task.output("sh", "-c", "cat /proc/1/task/1/children").split()[0]
+        assert task.run("cat", f"/proc/{pid}/environ").rc == 0, name
+        assert task.run(*AS_TELEGRAF, "cat", f"/proc/{pid}/environ").rc != 0, name
+
+
+def test_the_group_that_telegraf_keeps_lets_it_read_nothing_more(
+    tasks: dict[str, list[Task]], secret_values: dict[str, str]
+) -> None:
+    for name, found in tasks.items():
+        of_the_group = found[0].run(
+            "find", *WRITABLE, "!", "-type", "l", "-perm", "/040", "!", "-perm", "/004"
+        )
+        assert of_the_group.stdout == "", name
+        readable = found[0].run(
+            *AS_TELEGRAF, "find", *WRITABLE, "-type", "f", "-readable", "-exec", "cat", "{}", "+"
+        )
+        assert not [secret for secret, value in secret_values.items() if value in readable.stdout], name
+
+
+def numbers(task: Task, program: str) -> list[str]:
+    """The processes of a container that run a program."""
+    files = task.output("sh", "-c", f"grep -lx {program} /proc/[0-9]*/comm || true").split()
+    return [file.split("/")[2] for file in files]
+
+
+def test_there_is_one_telegraf_which_the_kernel_takes_before_all_others(
+    tasks: dict[str, list[Task]],
+) -> None:
+    for name, found in tasks.items():
+        if name == "relay":
+            continue
+        task = found[0]
+        # As an operator would who wants the secrets' variables.
+        assert task.run("load-secrets", "true").rc == 0, name
+        time.sleep(1)
+        (loop,), (telegraf,) = numbers(task, "run-telegraf"), numbers(task, "telegraf")
+        adjusted = [f"/proc/{number}/oom_score_adj" for number in (1, loop, telegraf)]
+        first, of_the_loop, of_telegraf = task.output("cat", *adjusted).split()
+        assert (of_the_loop, of_telegraf) == (first, "1000"), name
 
 
 def test_every_config_says_that_it_is_managed(swarm: Swarm, services: dict[str, dict[str, Any]]) -> None:

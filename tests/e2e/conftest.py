@@ -3,20 +3,27 @@
 E2E_ARTIFACTS is where screenshots and reports go (default: artifacts/e2e in the repository).
 """
 
+import base64
+import hashlib
 import os
+import ssl
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from selenium.webdriver import Chrome, ChromeOptions
+from selenium.webdriver.chrome.service import Service
 
 # `pytest` alone doesn't put the repository on the path, and these tests share their client with the drills.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from drills.browser import Browser, Timeouts
 from drills.forum import Account, Visitor, new_account
-from drills.lab import ROOT, Lab, read_lab
+from drills.lab import ROOT, Lab, read_lab, shake_hands
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -26,8 +33,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Drills come last: they break what the others test."""
-    items.sort(key=lambda item: item.path.name == "test_drills.py")
+    """Drills come last, and before them a node is drained: they break what the others test."""
+    late = ["test_nodes.py", "test_drills.py"]
+    items.sort(key=lambda item: late.index(item.path.name) + 1 if item.path.name in late else 0)
 
 
 @pytest.fixture(scope="session")
@@ -85,3 +93,50 @@ def member(guest: Callable[..., Visitor]) -> Callable[..., tuple[Visitor, Accoun
         return visitor, account
 
     return make
+
+
+def key_of(url: str, ca_file: str) -> str:
+    """The hash of a server's public key, after its certificate was verified against the lab's authority."""
+    with shake_hands(url, ssl.create_default_context(cafile=ca_file)) as connection:
+        certificate = x509.load_der_x509_certificate(connection.getpeercert(binary_form=True) or b"")
+    key = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return base64.b64encode(hashlib.sha256(key).digest()).decode()
+
+
+@pytest.fixture(scope="module")
+def chromium(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
+    """Chromium that accepts the verified certificates of the lab, and no other one it doesn't know."""
+    keys = ",".join(sorted({key_of(url, lab.ca_file) for url in (*lab.forum_urls, lab.board.url)}))
+    options = ChromeOptions()
+    options.binary_location = "/usr/bin/chromium"
+    for flag in (
+        "headless",
+        "no-sandbox",
+        "disable-gpu",
+        "disable-quic",
+        "disable-dev-shm-usage",
+        "no-first-run",
+        "disable-background-networking",
+        "disable-component-update",
+        "disable-sync",
+        "window-size=1280,1000",
+        f"user-data-dir={tmp_path_factory.mktemp('chromium')}",
+        f"ignore-certificate-errors-spki-list={keys}",
+    ):
+        options.add_argument(f"--{flag}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = Chrome(options, Service("/usr/bin/chromedriver"))
+    driver.set_page_load_timeout(60)
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def complaints(chromium: Chrome) -> Callable[[], list[str]]:
+    """Tells what the page's console says that is an error."""
+
+    def severe() -> list[str]:
+        log: list[dict[str, str]] = chromium.get_log("browser")  # type: ignore[no-untyped-call]
+        return [entry["message"] for entry in log if entry["level"] == "SEVERE"]
+
+    return severe

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import pytest
 from ansible.errors import AnsibleFilterError
-from capacity import FilterModule, connection_problems, resource_problems, to_bytes, to_cpus
+from capacity import FilterModule, connection_problems, resource_problems, to_bytes, to_cpus, with_telegraf
 
 CLIENTS = {
     "misago": {"replicas": 3, "connections": 3},
@@ -234,5 +234,26 @@ def test_broken_labels() -> None:
     )
 
 
+def test_the_telegraf_beside_a_service_has_a_share_of_its_own() -> None:
+    resources = {"limits": {"cpus": "0.50", "memory": "384M"}, "reservations": {"memory": "64M"}}
+    services: dict[str, dict[str, object]] = {
+        "redis-0": {"deploy": {"replicas": 1, "resources": resources}},
+        "relay": {"x-telegraf": False, "deploy": {"resources": resources}},
+        "unlimited": {"deploy": {}},
+    }
+    share = {
+        "limits": {"cpus": "0.05", "memory": "64M"},
+        "reservations": {"cpus": "0.01", "memory": "32M"},
+    }
+    found = with_telegraf(services, share)
+    assert found["redis-0"]["deploy"] == {
+        "replicas": 1,
+        "resources": {"limits": {"cpus": "0.55", "memory": "448M"}, "reservations": {"memory": "96M"}},
+    }
+    assert found["relay"] == services["relay"]
+    assert found["unlimited"] == services["unlimited"]
+    assert with_telegraf(services, {})["redis-0"] == services["redis-0"]
+
+
 def test_filters_are_published() -> None:
-    assert set(FilterModule().filters()) == {"connection_problems", "resource_problems"}
+    assert set(FilterModule().filters()) == {"connection_problems", "resource_problems", "with_telegraf"}

@@ -48,13 +48,16 @@ def section(configuration: str, head: str) -> list[str]:
 
 
 def test_a_client_reaches_only_whom_a_majority_names() -> None:
-    lines = section(render("haproxy.cfg.j2"), "frontend redis")
+    configuration = render("haproxy.cfg.j2")
+    lines = section(configuration, "frontend redis")
     backends = [line for line in lines if line.startswith("use_backend")]
     assert backends == [
         f"use_backend redis-{n} if {{ nbsrv(redis-{n}) ge 1 }} {{ nbsrv(names-redis-{n}) ge 2 }}"
         for n in range(3)
     ]
-    assert not any(line.startswith("default_backend") for line in lines)
+    # Everybody else is counted where there is no server.
+    assert lines[-1] == "default_backend no-master"
+    assert section(configuration, "backend no-master") == []
 
 
 @pytest.mark.parametrize("count", [3, 5])

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
+import yaml
 from inventory import (
     FilterModule,
     cidr_problems,
@@ -14,10 +19,12 @@ from inventory import (
     network_problems,
     placement_labels,
     secret_variables,
+    source_problems,
     unknown_variables,
     variable_problems,
 )
 
+ROOT = Path(__file__).resolve().parents[2]
 SPECIFICATIONS: Mapping[str, object] = {
     "redis": {
         "main": {
@@ -210,6 +217,21 @@ def test_missing_variables() -> None:
     assert missing_variables({"a_name": "x"}, specifications) == []
 
 
+@pytest.mark.parametrize("name", ["lab", "production"])
+def test_our_own_inventories_lack_nothing(name: str) -> None:
+    program = str(Path(sys.executable).with_name("ansible-inventory"))
+    command = [program, "-i", f"inventories/{name}", "--list"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    values = {
+        key: value for host in json.loads(listed)["_meta"]["hostvars"].values() for key, value in host.items()
+    }
+    specifications = {
+        path.parts[-3]: yaml.safe_load(path.read_text())["argument_specs"]
+        for path in (ROOT / "roles").glob("*/meta/argument_specs.yml")
+    }
+    assert missing_variables(values, specifications) == []
+
+
 def test_secrets_are_those_marked_or_named_so() -> None:
     options = {
         "a_password": {"required": True},
@@ -238,7 +260,27 @@ def test_labels_that_placements_need() -> None:
     assert placement_labels(services) == {"numbered": {"postgres": 3}, "wanted": {"edge": 1}}
 
 
+def test_what_comes_from_a_vendor_or_a_file_needs_its_repository_or_its_path() -> None:
+    settings: dict[str, object] = {
+        "a_source": "vendor",
+        "a_repository": {},
+        "b_source": "vendor",
+        "b_repository": {"uris": "https://packages.example.org"},
+        "c_source": "debian",
+        "c_repository": {},
+        "d_source": "vendor",
+        "e_source": "path",
+        "e_path": "",
+        "e_repository": {},
+        "f_source": "path",
+        "f_path": "/opt/program",
+    }
+    first, second = source_problems(settings)
+    assert first.startswith("a_source is vendor, but a_repository is empty: ")
+    assert second.startswith("e_source is path, but e_path is empty: ")
+
+
 def test_filters_are_published() -> None:
     filters = FilterModule().filters()
-    assert len(filters) == 9
+    assert len(filters) == 10
     assert all(name.endswith(("_problems", "_variables", "_labels")) for name in filters)

@@ -9,9 +9,10 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "roles/pgpool/files/image"))
 
+from pgpool_follower import __main__ as program
 from pgpool_follower.follow import DisobeyedError, Do, Order, Patience, Word, decide, primary_of
-from pgpool_follower.pool import Backend, PcpError, parse_backends
-from pgpool_follower.settings import load
+from pgpool_follower.pool import Backend, PcpError, figures, parse_backends
+from pgpool_follower.settings import Settings, load
 
 # As pcp_node_info of Pgpool-II 4.6 printed it.
 NODES = """\
@@ -40,6 +41,13 @@ def test_pgpools_beliefs_are_read() -> None:
 def test_other_output_is_an_error(text: str) -> None:
     with pytest.raises(PcpError, match="not a backend"):
         parse_backends(text)
+
+
+def test_telegraf_is_told_what_pgpool_believes() -> None:
+    assert figures(backends(0, 1)).splitlines()[:2] == [
+        f"pgpool,backend={backends(0, 1)[0].host} up=1i,primary=1i",
+        f"pgpool,backend={backends(0, 1)[1].host} up=0i,primary=0i",
+    ]
 
 
 def test_when_pgpool_is_right_nothing_is_told() -> None:
@@ -102,3 +110,63 @@ def test_settings_come_from_the_file_and_the_secrets(tmp_path: Path) -> None:
     settings = load(file)
     assert (settings.members, settings.app_password, settings.pcp_password) == (("a", "b"), "one", "two")
     assert "one" not in repr(settings)
+
+
+class Answers:
+    """A Pgpool that answers as often as there is something in the list, and then ends."""
+
+    def __init__(self, answers: list[list[Backend] | PcpError]) -> None:
+        self._answers = answers
+
+    def prepare(self) -> None:
+        """Nothing to prepare."""
+
+    def start(self) -> None:
+        """Nothing to start."""
+
+    def exit_status(self) -> int | None:
+        """Its end, once nothing is left to answer."""
+        return None if self._answers else 0
+
+    def backends(self) -> list[Backend]:
+        """The next answer."""
+        answer = self._answers.pop(0)
+        if isinstance(answer, PcpError):
+            raise answer
+        return answer
+
+
+def follow(
+    monkeypatch: pytest.MonkeyPatch, directory: Path, answers: list[list[Backend] | PcpError]
+) -> Settings:
+    """Run the follower until Pgpool has answered all of this."""
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    monkeypatch.setattr(program, "Pool", lambda _: Answers(answers))
+    settings = Settings(
+        members=(), app_role="a", app_password="b", pcp_password="c",
+        run=directory, figures=directory / "figures", ask_seconds=0, check_seconds=0,
+    )  # fmt: skip
+    assert program.Follower(settings).run() == 1
+    assert answers == []
+    return settings
+
+
+def test_telegraf_hears_nothing_of_a_pgpool_that_is_silent(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    settings = follow(monkeypatch, tmp_path, [backends(0)])
+    assert settings.figures.read_text() == figures(backends(0))
+    follow(monkeypatch, tmp_path, [PcpError("no answer")])
+    assert not settings.figures.exists()
+
+
+def test_figures_that_can_not_be_left_are_no_reason_to_end_pgpool(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "figures").write_text("of before")
+    (tmp_path / "figures.new").mkdir()
+    settings = follow(monkeypatch, tmp_path, [backends(0), backends(0)])
+    assert not settings.figures.exists(), "what was true before is told"
+    # Nor are such that can't be removed.
+    settings.figures.mkdir()
+    follow(monkeypatch, tmp_path, [PcpError("no answer"), PcpError("no answer")])

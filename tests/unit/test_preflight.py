@@ -31,6 +31,7 @@ preflight_min_memory_mb: 999999999
 postgres_password: {TWICE}
 redis_password: {TWICE}
 registry_password: {SHORT}
+influxdb_source: vendor
 pgpool_pcp_password: change-me-change-me
 misago_secret_key: "{{{{ lookup('ansible.builtin.env', 'NO_SUCH_VARIABLE') }}}}"
 service_levels:
@@ -63,6 +64,8 @@ EXPECTED = (
     "misago_replicas: ",
     "stack_endpoint_mode: ",
     "misago_admin_password is missing",
+    "influxdb_writer_password is missing",
+    "influxdb_source is vendor, but influxdb_repository is empty",
     "misago_secret_key is missing",
     "pgpool_pcp_password is built from a word",
     "registry_password is shorter than 16",

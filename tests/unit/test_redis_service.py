@@ -75,6 +75,7 @@ def test_every_service_is_bounded_and_watched() -> None:
         assert service["healthcheck"]["test"][:2] == ["CMD", "redis-alive"]
         assert service["networks"] == ["redis"]
         assert service["secrets"] == ["redis_password"]
+        assert service["x-telegraf"] == {"readable": True}
 
 
 def test_a_master_without_replicas_refuses_writes() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from ansible.errors import AnsibleError
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.loader import init_plugin_loader, lookup_loader
 from ansible.template import Templar, trust_as_template
-from capacity import connection_problems, resource_problems
+from capacity import connection_problems, resource_problems, with_telegraf
 
 ROOT = Path(__file__).parents[2]
 PLUGINS = ROOT / "roles" / "preflight" / "lookup_plugins"
@@ -140,11 +141,27 @@ def stack() -> dict[str, Any]:
     given = {
         "misago_domain": "forum.example.org",
         "nginx_allowed_networks": ["192.0.2.0/24"],
-        "groups": {"edge": []},
+        "groups": {"edge": [], "monitoring": ["monitor"], "swarm_managers": []},
+        "hostvars": {"monitor": {"ansible_host": "192.0.2.14"}},
     }
-    result = look(ROOT / "roles", "(pgpool|misago|postgres)_.*", services=True, **{**shared, **given})
+    wanted = ("(pgpool|misago|postgres)_.*", "component_telegraf")
+    result = look(ROOT / "roles", *wanted, services=True, **{**shared, **given})
     assert not [problem for problem in result["problems"] if problem.startswith("the services of")]
-    return result
+    telegraf = result["settings"]["component_telegraf"]
+    return {**result, "services": with_telegraf(result["services"], telegraf)}
+
+
+def test_the_snmp_library_is_kept_where_neither_an_inventory_nor_the_history_takes_it_in() -> None:
+    role = ROOT / "roles" / "snmp_collector"
+    inventory = ROOT / "inventories" / "production"
+    given: dict[str, Any] = {"role_path": str(role), "pki_dir": str(inventory / "pki")}
+    settings = look(ROOT / "roles", "snmp_collector_wheels_dir", **given)["settings"]
+    place = Path(settings["snmp_collector_wheels_dir"])
+    assert inventory not in place.parents
+    assert (
+        subprocess.run(["git", "check-ignore", "--quiet", place / "x.whl"], cwd=ROOT, check=False).returncode
+        == 0
+    )
 
 
 def test_the_defaults_fit_three_small_nodes_and_two(stack: dict[str, Any]) -> None:

@@ -212,6 +212,11 @@ def changed(name: str, **parts: Any) -> list[str]:
         ),
         (
             "nginx-clients",
+            {"indicator__worse": "lower"},
+            "nginx-clients: indicator.worse is 'lower': use low or high",
+        ),
+        (
+            "nginx-clients",
             {"indicator__log": "nginx"},
             "nginx-clients: indicator.log is 'nginx': remove it, it has no meaning with this source and aggregation",
         ),

@@ -80,6 +80,48 @@ def test_a_job_has_no_rollout() -> None:
     assert deploy["labels"] == {"forum.job": "true"}
 
 
+def test_a_telegraf_beside_a_service_has_a_name_and_a_secret_that_is_its_own() -> None:
+    variables = {"INFLUX_DB_LOCATION": "http://relay:8186", "METRICS_STACK": "forum"}
+    given = {"image": "i", "environment": {"SELF": "redis-0", "HOST_MONITORING_BASE_TAG": "redis-"}}
+    secrets = {"telegraf_password": "forum_redis_telegraf_password_0a"}
+    made = stack_fragment({"redis-0": given}, DEFAULTS, secrets, {}, NETWORKS, variables)
+    service = made["services"]["redis-0"]
+    assert service["environment"] == {
+        "HOST_MONITORING_BASE_TAG": "redis-",
+        "METRICS_SERVICE": "redis-0",
+        "METRICS_NODE": "{{.Node.Hostname}}",
+        "SELF": "redis-0",
+        **variables,
+    }
+    assert [(one["target"], one["uid"], one["mode"]) for one in service["secrets"]] == [
+        ("telegraf_password", "10002", 0o400)
+    ]
+
+
+def test_a_service_that_lets_telegraf_in_reads_its_secret_too() -> None:
+    given = {"image": "i", "x-telegraf": {"readable": True}}
+    made = stack_fragment({"redis-0": given}, DEFAULTS, {"telegraf_password": "t"}, {}, NETWORKS, {"A": "b"})
+    service = made["services"]["redis-0"]
+    assert [(one["uid"], one["gid"], one["mode"]) for one in service["secrets"]] == [
+        ("10002", "10001", 0o440)
+    ]
+    assert "x-telegraf" not in service
+
+
+def test_what_a_service_says_of_telegraf_is_not_for_the_swarm() -> None:
+    service = fragment({"image": "i", "x-telegraf": {"readable": True}})["services"]["redis-0"]
+    assert service.keys() & {"x-telegraf", "secrets"} == set()
+
+
+def test_a_telegraf_itself_has_none_beside_it() -> None:
+    given = {"image": "i", "x-telegraf": False}
+    made = stack_fragment({"relay": given}, DEFAULTS, {"telegraf_password": "t"}, {}, NETWORKS, {"A": "b"})
+    service = made["services"]["relay"]
+    assert "secrets" not in service
+    assert "x-telegraf" not in service
+    assert service["environment"]["METRICS_SERVICE"] == "relay"
+
+
 @pytest.mark.parametrize(
     ("service", "message"),
     [

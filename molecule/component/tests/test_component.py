@@ -40,16 +40,25 @@ def test_the_service_gets_what_it_does_not_say(fragment: dict[str, Any]) -> None
     assert service["deploy"]["endpoint_mode"] == "dnsrr"
     assert service["deploy"]["update_config"]["failure_action"] == "rollback"
     assert service["deploy"]["update_config"]["monitor"] == "3s", "what a service says wins"
+    # The swarm's names: the fragments of all components become one file.
+    own, telegraf = sorted(fragment["secrets"])
     assert service["secrets"] == [
-        {
-            "target": "parrot_password",
-            "uid": "10001",
-            "gid": "10001",
-            "mode": 0o400,
-            # The swarm's name: the fragments of all components become one file.
-            "source": next(iter(fragment["secrets"])),
-        }
+        {"target": "parrot_password", "uid": "10001", "gid": "10001", "mode": 0o400, "source": own},
+        {"target": "telegraf_password", "uid": "10002", "gid": "10002", "mode": 0o400, "source": telegraf},
     ]
+
+
+def test_the_telegraf_beside_it_knows_its_names(fragment: dict[str, Any]) -> None:
+    assert fragment["services"]["parrot"]["environment"] == {
+        "HOST_MONITORING_BASE_TAG": "parrot-",
+        "METRICS_SERVICE": "parrot",
+        "METRICS_NODE": "{{.Node.Hostname}}",
+        "METRICS_STACK": "trial",
+        "INFLUX_DB_LOCATION": "http://relay:8186",
+        "INFLUX_DB_NAME": "trial",
+        # Its share of the memory, 64M.
+        "TELEGRAF_MEMORY": "67108864",
+    }
 
 
 def test_only_what_is_used_is_declared(fragment: dict[str, Any]) -> None:
@@ -69,10 +78,14 @@ def test_the_config_is_published_under_the_name_of_its_content(
 
 
 def test_the_secret_is_published_and_told_to_nobody(swarm: Swarm, fragment: dict[str, Any]) -> None:
-    (name,) = published(swarm, "secret")
-    assert re.fullmatch(r"trial_parrot_parrot_password_[0-9a-f]{12}", name)
-    assert fragment["secrets"] == {name: {"external": True}}
-    specification = swarm.inspect("secret", name)[0]["Spec"]
+    names = published(swarm, "secret")
+    assert [name.rpartition("_")[0] for name in names] == [
+        "trial_parrot_parrot_password",
+        "trial_parrot_telegraf_password",
+    ]
+    assert all(re.fullmatch(r".*_[0-9a-f]{12}", name) for name in names)
+    assert fragment["secrets"] == {name: {"external": True} for name in names}
+    specification = swarm.inspect("secret", names[0])[0]["Spec"]
     assert specification["Labels"] == {"forum.stack": "trial"}, (
         "a hash of the value would help in guessing it"
     )
@@ -81,7 +94,7 @@ def test_the_secret_is_published_and_told_to_nobody(swarm: Swarm, fragment: dict
 def test_a_label_that_an_earlier_release_left_is_removed_and_the_secret_stays(
     ansible: Run, swarm: Swarm
 ) -> None:
-    (name,) = published(swarm, "secret")
+    name = published(swarm, "secret")[0]
     swarm.manager.check_output("docker secret rm %s", name)
     swarm.manager.check_output(
         "printf %s | docker secret create --label forum.stack=trial --label ansible_key=abc %s -",

@@ -15,11 +15,19 @@ def through(swarm: Swarm, command: str) -> str:
     return swarm.task("redis-0").output("bash", "-c", f"{LIBRARY}; ask haproxy 6379 '{command}'").strip()
 
 
+def order(task: Task, text: str) -> str:
+    """What one HAProxy answers to a command."""
+    return task.output("sh", "-c", f"echo '{text}' | socat - UNIX-CONNECT:/tmp/haproxy.sock")
+
+
+def rows(task: Task) -> list[dict[str, str]]:
+    """What one HAProxy tells of its frontends, backends and servers."""
+    return list(csv.DictReader(order(task, "show stat").lstrip("# ").splitlines()))
+
+
 def states(task: Task) -> dict[tuple[str, str], str]:
     """Backend and server -> UP or DOWN, as one HAProxy sees it."""
-    shown = task.output("sh", "-c", "echo 'show stat' | socat - UNIX-CONNECT:/tmp/haproxy.sock")
-    rows = csv.DictReader(shown.lstrip("# ").splitlines())
-    return {(row["pxname"], row["svname"]): row["status"].split()[0] for row in rows}
+    return {(row["pxname"], row["svname"]): row["status"].split()[0] for row in rows(task)}
 
 
 def wait_for_master(swarm: Swarm) -> None:
@@ -53,6 +61,57 @@ def test_both_have_only_the_master_up_and_see_every_sentinel(swarm: Swarm) -> No
             if server.startswith("sentinel-") and backend.endswith(master[-1])
         }
         assert named == {"sentinel-0": "UP", "sentinel-1": "UP", "sentinel-2": "UP"}
+
+
+def errors(task: Task) -> int:
+    """The connections that one HAProxy couldn't make, of all backends."""
+    return sum(int(row["econ"] or 0) for row in rows(task) if row["svname"] == "BACKEND")
+
+
+def test_who_comes_while_there_is_no_master_is_counted_among_the_errors(swarm: Swarm) -> None:
+    task = swarm.tasks("haproxy")[0]
+    servers = [f"redis-{number}/redis-{number}" for number in range(3)]
+    before = errors(task)
+    try:
+        for server in servers:
+            order(task, f"disable server {server}")
+        command = "exec 3<>/dev/tcp/127.0.0.1/6379; cat <&3"
+        assert task.run("timeout", "5", "bash", "-c", command).stdout == ""
+        assert errors(task) > before
+    finally:
+        for server in servers:
+            order(task, f"enable server {server}")
+        wait_for_master(swarm)
+
+
+def test_what_telegraf_tries_is_not_logged_and_what_clients_do_is(swarm: Swarm) -> None:
+    logs = []
+    for task in swarm.tasks("haproxy"):
+        task.output("bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/6379; printf 'QUIT\\r\\n' >&3; cat <&3")
+        address = task.output("hostname", "--ip-address").split()[0]
+        asked = swarm.task("redis-0").run("bash", "-c", f"{LIBRARY}; ask {address} 6379 PING")
+        assert asked.stdout.strip() == "PONG"
+        time.sleep(1)
+        logs += task.machine.check_output("docker logs --since 10s %s", task.container).splitlines()
+    clients = [line.partition(":")[0] for line in logs if " redis redis-" in line]
+    assert clients
+    assert "127.0.0.1" not in clients
+
+
+def test_a_try_that_fails_at_once_is_no_fast_answer(swarm: Swarm) -> None:
+    task = swarm.tasks("haproxy")[0]
+    wait_for_master(swarm)
+
+    def told(port: int) -> str:
+        """What Telegraf tells of a port: 6379 answers as wanted, 8404 at once and otherwise."""
+        script = (
+            f"sed s/:6379/:{port}/ /etc/telegraf/telegraf.d/haproxy.conf >/tmp/trial.conf && "
+            "telegraf --test --input-filter net_response --config /tmp/trial.conf; rm /tmp/trial.conf"
+        )
+        return task.output("sh", "-c", script)
+
+    assert "haproxy_response" in told(6379)
+    assert "haproxy_response" not in told(8404)
 
 
 def test_they_are_on_nodes_of_their_own(swarm: Swarm) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import tomllib
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -46,6 +47,28 @@ def test_both_standbys_stream_and_one_of_them_confirms_every_commit(
     shown = sql(swarm, primary, "SELECT application_name, state, sync_state FROM pg_stat_replication")
     assert sorted(shown.splitlines()) == [f"{name}|streaming|quorum" for name in standbys]
     assert sql(swarm, primary, "SHOW synchronous_commit") == "on"
+
+
+def test_a_standby_that_hears_nothing_is_not_taken_for_up_to_date(swarm: Swarm, standbys: list[str]) -> None:
+    standby = standbys[0]
+    asked = swarm.task(standby).output("cat", "/etc/telegraf/telegraf.d/postgres.conf")
+    (extensible,) = tomllib.loads(asked)["inputs"]["postgresql_extensible"]
+    (query,) = [
+        query["sqlquery"] for query in extensible["query"] if query["measurement"] == "postgresql_replication"
+    ]
+
+    def lag(before: str = "") -> float:
+        """Seconds, as Telegraf would be told."""
+        return float(sql(swarm, standby, before + query).splitlines()[-1].split("|")[1])
+
+    assert lag() < 5
+    # Begun anew at once the first time, and later after a while: somewhere in between nothing comes.
+    cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_wal_receiver; SELECT pg_sleep(0.2); "
+    assert any(lag(cut) > 0 for _ in range(10))
+    end = time.monotonic() + 60
+    while "streaming" not in sql(swarm, standby, "SELECT status FROM pg_stat_wal_receiver"):
+        assert time.monotonic() < end, f"{standby} doesn't stream again"
+        time.sleep(0.5)
 
 
 def test_repmgr_knows_the_same(swarm: Swarm, primary: str, standbys: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from . import settings as settings_file
 from .follow import DisobeyedError, Do, Order, Patience, Words, decide, primary_of
-from .pool import PcpError, Pool
+from .pool import PcpError, Pool, figures
 from .settings import Settings
 
 log = logging.getLogger("follower")
@@ -51,6 +52,7 @@ class Follower:
                 settled = primary if self._tell() else None
             except PcpError as error:
                 log.warning("%s", error)
+                self._forget()
                 settled = None
             except DisobeyedError as error:
                 # Its main process hangs, and takes all sessions with it; the swarm starts another one in a second.
@@ -64,6 +66,7 @@ class Follower:
         """Give Pgpool its next order. True if there was none to give. Raises PcpError or DisobeyedError."""
         backends = self._pool.backends()
         self._beat.touch()
+        self._publish(figures(backends))
         order: Order = decide(self._words.fresh(), backends)
         self._patience.judge(order, time.monotonic())
         if order.do is Do.NOTHING:
@@ -74,6 +77,21 @@ class Follower:
         else:
             self._pool.promote(order.number)
         return False
+
+    def _publish(self, text: str) -> None:
+        """Leave the figures for Telegraf; that they can't be left is no reason to end Pgpool."""
+        fresh = self._settings.figures.with_suffix(".new")
+        try:
+            fresh.write_text(text, encoding="ascii")
+            fresh.rename(self._settings.figures)
+        except OSError as error:
+            log.warning("no figures for Telegraf: %s", error)
+            self._forget()
+
+    def _forget(self) -> None:
+        """Leave silence for Telegraf, and not what was true before."""
+        with contextlib.suppress(OSError):
+            self._settings.figures.unlink(missing_ok=True)
 
     def _terminate(self, number: int, frame: object) -> None:
         threading.Thread(target=self._leave, args=(signal.Signals(number).name,)).start()

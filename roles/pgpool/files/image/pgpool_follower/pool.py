@@ -48,6 +48,14 @@ def parse_backends(text: str) -> list[Backend]:
     return backends
 
 
+def figures(backends: Sequence[Backend]) -> str:
+    """What Pgpool believes, as lines of InfluxDB's protocol, which Telegraf reads."""
+    return "".join(
+        f"pgpool,backend={backend.host} up={int(not backend.down)}i,primary={int(backend.primary)}i\n"
+        for backend in backends
+    )
+
+
 class Pool:
     """The Pgpool process of this container."""
 

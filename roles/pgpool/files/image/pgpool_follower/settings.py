@@ -14,8 +14,8 @@ class Settings:
     """Settings of one Pgpool; times are seconds.
 
     members: PostgreSQL's service names, in the order of Pgpool's backends. state_port: where they say who they are.
-    run: a directory in memory, where everything lies that holds a secret. obey_seconds: as long as Pgpool may take to
-    obey an order; looking for the primary takes it up to 3 s.
+    run: a directory in memory, where everything lies that holds a secret. figures: a file for Telegraf.
+    obey_seconds: as long as Pgpool may take to obey an order; looking for the primary takes it up to 3 s.
     """
 
     members: tuple[str, ...]
@@ -26,6 +26,7 @@ class Settings:
     pcp_port: int = 9898
     etc: Path = Path("/etc/pgpool")
     run: Path = Path("/tmp/pgpool")  # noqa: S108  # a tmpfs: secrets may lie here
+    figures: Path = Path("/tmp/figures")  # noqa: S108  # outside of run, for another user
     ask_seconds: float = 0.3
     check_seconds: float = 10.0
     obey_seconds: float = 15.0
@@ -47,7 +48,7 @@ def load(path: Path) -> Settings:
     values: Mapping[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     plain = {key: value for key, value in values.items() if not key.endswith("_file")}
     plain["members"] = tuple(plain["members"])
-    for key in ("etc", "run"):
+    for key in ("etc", "run", "figures"):
         if key in plain:
             plain[key] = Path(plain[key])
     return Settings(

@@ -187,6 +187,9 @@ class Server:
         if not local.rows("SELECT 1 FROM pg_roles WHERE rolname = %s", (role,)):
             local.rows(f'CREATE ROLE "{role}" LOGIN')
             local.rows(f"ALTER ROLE \"{role}\" SET timezone = 'UTC'")
+        # It has no password: only the Telegraf beside the server can be it, over the socket.
+        if not local.rows("SELECT 1 FROM pg_roles WHERE rolname = 'telegraf'"):
+            local.rows("CREATE ROLE telegraf LOGIN CONNECTION LIMIT 3 IN ROLE pg_monitor")
         for name, password in ((role, settings.app_password), ("repmgr", settings.password)):
             if not self._opens(name, password):
                 # A verifier holds letters, digits and $+/=: only, and no utility statement takes parameters.

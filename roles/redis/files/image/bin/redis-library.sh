@@ -6,15 +6,26 @@
 # The password never becomes an argument or an environment variable: it goes through pipes only.
 
 secret=${SECRET_PATH:-/run/secrets/redis_password}
+telegraf_secret=${TELEGRAF_SECRET_PATH:-/run/secrets/telegraf_password}
 data=${DATA_DIR:-/data}
 # shellcheck disable=SC2034  # the scripts that source this use it
 settings=${SETTINGS_DIR:-/etc/redis}
 
 say() { echo "${0##*/}: $*"; }
 
-# In Redis's own quoting, the same in its configuration files and for commands on redis-cli's input. A variable of this
-# shell alone, read once: Sentinels and health checks ask all the time.
-password=$(sed -e 's/\\/\\\\/g' -e 's/"/\\"/g' -e 's/.*/"&"/' "$secret")
+# quoted FILE: the secret in it in Redis's own quoting, the same in its configuration and for commands on redis-cli's input.
+quoted() { sed -e 's/\\/\\\\/g' -e 's/"/\\"/g' -e 's/.*/"&"/' "$1"; }
+
+# A variable of this shell alone, read once: Sentinels and health checks ask all the time.
+password=$(quoted "$secret")
+
+# allow_telegraf COMMAND...: the account of the Telegraf beside the server, which reads figures and no data.
+allow_telegraf() {
+  [ -r "$telegraf_secret" ] || return 0
+  printf 'user telegraf on resetchannels -@all +ping +client|setinfo'
+  printf ' +%s' "$@"
+  printf ' >%s\n' "$(quoted "$telegraf_secret")"
+}
 
 # ask HOST PORT COMMAND...: each COMMAND is one line for redis-cli; prints the raw replies, nothing when unreachable.
 ask() {

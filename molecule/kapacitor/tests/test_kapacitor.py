@@ -1,0 +1,58 @@
+"""Kapacitor, where there is one."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+from role_lab import Run, process
+from testinfra.host import Host
+
+needs_kapacitor = pytest.mark.skipif(
+    not os.environ.get("KAPACITOR"), reason="KAPACITOR names no program: nothing is installed"
+)
+
+
+@pytest.fixture(scope="module")
+def monitor(machines: dict[str, Host]) -> Host:
+    return machines["monitor"]
+
+
+@pytest.mark.skipif("KAPACITOR" in os.environ, reason="there is one")
+def test_without_a_source_nothing_is_done(monitor: Host) -> None:
+    assert not monitor.file("/etc/kapacitor").exists
+    assert not monitor.file("/etc/systemd/system/kapacitor.service").exists
+
+
+@needs_kapacitor
+def test_it_runs_without_privileges_and_starts_with_the_machine(monitor: Host) -> None:
+    assert monitor.service("kapacitor").is_running
+    assert monitor.service("kapacitor").is_enabled
+    state = monitor.check_output("cat /proc/%s/status", process(monitor, "kapacitor.service"))
+    assert f"Uid:\t{monitor.user('kapacitor').uid}" in state
+    assert "CapEff:\t0000000000000000" in state
+
+
+@needs_kapacitor
+def test_it_answers_its_own_machine_alone(monitor: Host) -> None:
+    shown = monitor.check_output("ss -Hltnp")
+    assert {line.split()[3] for line in shown.splitlines() if '"kapacitord"' in line} == {"127.0.0.1:9092"}
+
+
+@needs_kapacitor
+def test_it_reads_the_database(monitor: Host) -> None:
+    told = monitor.check_output("curl -sS http://127.0.0.1:9092/kapacitor/v1/service-tests/influxdb")
+    assert json.loads(told)["name"] == "influxdb"
+    tested = monitor.check_output(
+        "curl -sS -X POST -d %s http://127.0.0.1:9092/kapacitor/v1/service-tests/influxdb",
+        '{"cluster": "forum"}',
+    )
+    assert json.loads(tested) == {"success": True, "message": ""}
+
+
+@needs_kapacitor
+def test_a_run_that_changes_nothing_restarts_nothing(ansible: Run, monitor: Host) -> None:
+    before = process(monitor, "kapacitor.service")
+    assert "changed=0" in ansible("converge.yml").stdout
+    assert process(monitor, "kapacitor.service") == before

@@ -1,0 +1,1 @@
+"""The monitoring machine's server for operators: the status board."""

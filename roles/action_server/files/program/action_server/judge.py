@@ -1,0 +1,152 @@
+"""What the figures mean."""
+
+from __future__ import annotations
+
+import operator
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from .sources import Series
+
+_OPS = {"lt": operator.lt, "lte": operator.le, "gt": operator.gt, "gte": operator.ge}
+SIGNS = {"lt": "<", "lte": "≤", "gt": ">", "gte": "≥"}
+#: An instance whose newest point is older is silent.
+SILENT_SECONDS = 60
+
+
+class State(Enum):
+    """A row's state, in the order of urgency; with its sign and its word, for colour is never the only one."""
+
+    LIMIT = ("limit", "✖", "limit broken")
+    ALARM = ("alarm", "▲", "alarm")
+    SILENT = ("silent", "◌", "silent")
+    UNKNOWN = ("unknown", "?", "unknown")
+    NOTICE = ("notice", "ⓘ", "notice")
+    OK = ("ok", "✔", "ok")
+    WATCHED = ("watched", "○", "watched")
+    UNMEASURED = ("unmeasured", "·", "not measured yet")
+
+    @property
+    def name_(self) -> str:
+        """The name in style sheets."""
+        return self.value[0]
+
+    @property
+    def sign(self) -> str:
+        """A sign that tells it without colour."""
+        return self.value[1]
+
+    @property
+    def word(self) -> str:
+        """It in words."""
+        return self.value[2]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One indicator as the board shows it."""
+
+    level: Mapping[str, Any]
+    state: State
+    value: float | None = None
+    worst: str = ""
+    silent: tuple[str, ...] = ()
+    hour: tuple[Series, ...] = ()
+    note: str = ""
+
+
+def high_is_bad(level: Mapping[str, Any]) -> bool:
+    """Whether the higher figure is the worse one, or the one that decides."""
+    if worse := level.get("worse"):
+        return bool(worse == "high")
+    if objective := level.get("objective"):
+        return objective["op"] in ("lt", "lte")
+    if not (alarm := level.get("alarm")):
+        return True
+    # Where every instance must be low, the highest one decides.
+    return bool((alarm["op"] in ("gt", "gte")) != (alarm.get("instances") == "every"))
+
+
+def _fires(alarm: Mapping[str, Any], values: Sequence[float]) -> bool:
+    fired = [_OPS[alarm["op"]](value, alarm["threshold"]) for value in values]
+    return all(fired) if alarm.get("instances") == "every" else any(fired)
+
+
+@dataclass(frozen=True)
+class _Heard:
+    """Which instances told something within a minute, and which of the others are missed."""
+
+    fresh: frozenset[str]
+    missed: tuple[str, ...]
+
+
+def _heard(seen: Sequence[Series], instance: str, wanted: Mapping[str, int] | None, clock: float) -> _Heard:
+    """seen: each instance's newest point. instance: the tag that names it. wanted, clock: as judge() takes them.
+
+    What fell silent has departed where as many of its service tell something as the swarm wants; otherwise as many as
+    lack are missed, those that fell silent last. Where it isn't known what is wanted, all are; and so are nodes, which
+    are of no service, and whose series the collector removes when they depart.
+    """
+    told = sorted((series for series in seen if series.points), key=lambda series: series.points[-1][0])
+    fresh = [series for series in told if series.points[-1][0] >= clock - SILENT_SECONDS]
+    lacking = Counter(wanted)
+    lacking.subtract(series.tags.get("service", "") for series in fresh)
+    missed = []
+    for series in reversed(told[: len(told) - len(fresh)]):
+        service = series.tags.get("service", "")
+        if wanted is None or not service or lacking[service] > 0:
+            lacking[service] -= 1
+            missed.append(series.tags.get(instance, ""))
+    return _Heard(frozenset(series.tags.get(instance, "") for series in fresh), tuple(sorted(missed)))
+
+
+def _state(level: Mapping[str, Any], values: Sequence[float]) -> State:
+    objective, alarm = level.get("objective"), level.get("alarm")
+    if objective and not all(_OPS[objective["op"]](value, objective["value"]) for value in values):
+        return State.LIMIT
+    if alarm and _fires(alarm, values):
+        return State.NOTICE if alarm["severity"] == "info" else State.ALARM
+    return State.OK if objective or alarm else State.WATCHED
+
+
+def judge(
+    level: Mapping[str, Any],
+    answers: Mapping[str, Sequence[Series]] | None,
+    wanted: Mapping[str, int] | None,
+    clock: float,
+) -> Row:
+    """The row of an indicator.
+
+    answers: what its statements now, each, hour and seen answered; None where nobody answered. wanted: service -> how
+    many tasks of it the swarm wants; None where nobody has told. clock: seconds since the epoch.
+    """
+    if not level["statements"]:
+        return Row(level, State.UNMEASURED, note="read from logs, which aren't collected yet")
+    if answers is None:
+        return Row(level, State.UNKNOWN)
+    hour, instance = tuple(answers["hour"]), level["instance"]
+    heard = _heard(answers["seen"], instance, wanted, clock)
+    if not heard.fresh:
+        return Row(level, State.SILENT, silent=heard.missed, hour=hour, note="no data for a minute")
+
+    def figures(kind: str) -> dict[str, float]:
+        """Name -> figure, without those of the silent; what is added up over all instances has no name."""
+        counted = heard.fresh | {""}
+        return {
+            series.instance: series.points[-1][1]
+            for series in answers[kind]
+            if series.points and series.tags.get(instance, "") in counted
+        }
+
+    values, each = figures("now"), figures("each")
+    decisive = max if high_is_bad(level) else min
+    state, value, note = State.UNKNOWN, None, "not enough points yet"
+    if values:
+        state, value, note = _state(level, list(values.values())), decisive(values.values()), ""
+    if heard.missed:
+        state = min(state, State.SILENT, key=list(State).index)
+    worst = decisive(each, key=lambda name: each[name], default="")
+    return Row(level, state, value, worst, heard.missed, hour, note)
