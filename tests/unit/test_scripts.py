@@ -60,9 +60,9 @@ class Clone:
 
     def start(self, *command: str, **environment: str) -> subprocess.Popen[str]:
         """Begin a command in a session of its own, which `close` ends."""
-        # Under nohup HUP would be ignored, and a shell can't trap what is.
+        # Under nohup HUP would be ignored, and INT in the background; a shell can't trap what is.
         process = subprocess.Popen(
-            ("env", "--default-signal=HUP", *command),
+            ("env", "--default-signal=HUP,INT", *command),
             cwd=self.root,
             env={**self.environment, **environment},
             text=True,
