@@ -57,6 +57,12 @@ def test_a_page_has_live_data_and_fits(
         assert any(figures), f"no figure in {panel.text}"
 
 
+def test_the_swarm_is_as_wanted(lab: Lab, board: Chrome) -> None:
+    board.get(f"{lab.board.url}/swarm")
+    states = [state.text for state in board.find_elements(By.CSS_SELECTOR, "td .state")]
+    assert {state.split(" ", 1)[1] for state in states} == {"ready", "as wanted", "job"}
+
+
 def test_every_metric_of_the_overview_has_a_value(lab: Lab, board: Chrome) -> None:
     board.get(lab.board.url)
     for level in LEVELS:

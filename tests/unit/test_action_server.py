@@ -452,6 +452,10 @@ SWARM: dict[str, list[dict[str, Any]]] = {
             "Spec": {"Name": "forum_misago", "Mode": {"Replicated": {"Replicas": 3}}},
             "ServiceStatus": {"DesiredTasks": 3, "RunningTasks": 3},
         },
+        {
+            "Spec": {"Name": "forum_release", "Labels": {"forum.job": "true"}},
+            "ServiceStatus": {"DesiredTasks": 1, "RunningTasks": 0},
+        },
     ],
 }
 
@@ -732,5 +736,6 @@ def test_the_swarm_s_page_tells_what_is_wanted_and_what_runs(ask: Ask) -> None:
     assert ["✖", "down", "node-2", "manager", "drain", "192.0.2.12"] in rows
     assert ["✖", "differs", "nginx", "3", "2"] in rows
     assert ["✔", "as", "wanted", "misago", "3", "3"] in rows
+    assert ["✔", "job", "release", "1", "0"] in rows, "it came to its end"
     assert sum("node-1" in row for row in rows) == 1, "it joined anew"
     assert content.count("<table") == content.count('<div class="wide">\n<table')

@@ -199,7 +199,8 @@ def _node(node: Mapping[str, Any]) -> dict[str, Any]:
 def _service(service: Mapping[str, Any], stack: str) -> dict[str, Any]:
     spec, status = service.get("Spec", {}), service.get("ServiceStatus", {})
     wanted, running = int(status.get("DesiredTasks", 0)), int(status.get("RunningTasks", 0))
-    job = any(kind in spec.get("Mode", {}) for kind in ("ReplicatedJob", "GlobalJob"))
+    # What has come to its end runs no task, and that is as it should be.
+    job = "forum.job" in spec.get("Labels", {})
     return {
         "name": str(spec.get("Name", "")).removeprefix(f"{stack}_"),
         "wanted": wanted,

@@ -24,7 +24,7 @@ class State(Enum):
     ALARM = ("alarm", "▲", "alarm")
     SILENT = ("silent", "◌", "silent")
     UNKNOWN = ("unknown", "?", "unknown")
-    NOTICE = ("notice", "ⓘ", "notice")
+    NOTICE = ("notice", "▽", "notice")
     OK = ("ok", "✔", "ok")
     WATCHED = ("watched", "○", "watched")
     UNMEASURED = ("unmeasured", "·", "not measured yet")
