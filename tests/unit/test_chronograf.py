@@ -90,10 +90,18 @@ def test_every_statement_reads_the_time_that_is_shown_and_its_own_database(room:
             assert query.count('FROM "metrics".."') == 1
 
 
+@by_room
+def test_every_statement_is_sent_as_it_stands(room: str) -> None:
+    # Without an order, Chronograf's pages build another statement, with AND between the tags.
+    assert all(
+        query.endswith(" ORDER BY time") for cell in dashboard(room)["cells"] for query in queries(cell)
+    )
+
+
 def test_thresholds_are_lines_of_the_service_levels() -> None:
     drawn, *lines = queries(cell("nginx", "clients per instance"))
     assert drawn.startswith('SELECT median("active") AS "clients per instance" FROM "metrics".."nginx"')
-    assert drawn.endswith('GROUP BY time(:interval:), "host" fill(none)')
+    assert drawn.endswith('GROUP BY time(:interval:), "host" fill(none) ORDER BY time')
     assert [line.partition(" FROM ")[0] for line in lines] == [
         'SELECT count("active") * 0 + 1024 AS "limit < 1024"',
         'SELECT count("active") * 0 + 750 AS "alarm > 750"',
@@ -108,7 +116,7 @@ def test_an_axis_has_the_unit() -> None:
 
 def test_a_rate_is_drawn_over_the_time_that_its_level_looks_back() -> None:
     drawn = queries(cell("haproxy", "errors"))[0]
-    assert drawn.endswith("GROUP BY time(1m) fill(none)")
+    assert drawn.endswith("GROUP BY time(1m) fill(none) ORDER BY time")
 
 
 def test_figures_of_now_are_a_table_that_tells_by_colour() -> None:
@@ -122,7 +130,7 @@ def test_figures_of_now_are_a_table_that_tells_by_colour() -> None:
     assert figures["fieldOptions"] == []
     assert figures["tableOptions"]["verticalTimeAxis"] is True
     (query,) = queries(figures)
-    assert query.endswith('GROUP BY "node"')
+    assert query.endswith('GROUP BY "node" ORDER BY time')
     assert [(color["name"], color["value"]) for color in figures["colors"]] == [
         ("base", "-1000000000000000000"),
         ("limit", "80"),

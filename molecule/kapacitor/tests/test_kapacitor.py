@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 
 import pytest
 from role_lab import Run, process
@@ -48,7 +49,34 @@ def test_it_reads_the_database(monitor: Host) -> None:
         "curl -sS -X POST -d %s http://127.0.0.1:9092/kapacitor/v1/service-tests/influxdb",
         '{"cluster": "forum"}',
     )
+    # That tells of the address and of TLS alone: InfluxDB answers a ping without an account.
     assert json.loads(tested) == {"success": True, "message": ""}
+    task = {
+        "id": "trial",
+        "type": "batch",
+        "dbrps": [{"db": "forum", "rp": "full"}],
+        "script": 'batch|query(\'SELECT count(value) FROM "forum"."full".trial\').period(1m).every(1s)',
+        "status": "enabled",
+    }
+    tasks = "http://127.0.0.1:9092/kapacitor/v1/tasks"
+    monitor.check_output("curl -sS --fail -X POST -d %s %s", json.dumps(task), tasks)
+    try:
+        time.sleep(5)
+        asked = json.loads(monitor.check_output("curl -sS --fail %s", f"{tasks}/trial"))
+        assert asked["executing"]
+        assert asked["stats"]["node-stats"]["query1"]["errors"] == 0
+    finally:
+        monitor.check_output("curl -sS --fail -X DELETE %s", f"{tasks}/trial")
+
+
+@needs_kapacitor
+def test_nobody_of_its_machine_sends_the_password_elsewhere(monitor: Host) -> None:
+    status = monitor.check_output(
+        "curl -sS -o /dev/null -w %s -X POST -d %s http://127.0.0.1:9092/kapacitor/v1/config/influxdb/forum",
+        "%{http_code}",
+        '{"set": {"urls": ["http://127.0.0.1:9"]}}',
+    )
+    assert status == "403"
 
 
 @needs_kapacitor
