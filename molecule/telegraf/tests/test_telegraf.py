@@ -30,7 +30,9 @@ def write(swarm: Swarm, value: int, user: str) -> str:
 def stored(monitor: Host, password: str, value: int) -> bool:
     """Whether InfluxDB has the point."""
     answer = monitor.check_output(
-        "curl -sS --cacert /etc/influxdb/ca.crt --user %s --data-urlencode %s %s",
+        # Just started, InfluxDB takes no connections yet.
+        "curl -sS --retry 30 --retry-delay 1 --retry-connrefused --cacert /etc/influxdb/ca.crt --user %s "
+        "--data-urlencode %s %s",
         f"reader:{password}", f"q=SELECT count(value) FROM trial WHERE value = {value}",  # noqa: S608
         f"https://{PREFIX}.14:8086/query?db=forum",
     )  # fmt: skip
@@ -101,7 +103,9 @@ def test_a_new_password_of_its_account_loses_no_figure(
 
 def test_it_tells_of_itself(machines: dict[str, Host], secret_values: dict[str, str]) -> None:
     answer = machines["monitor"].check_output(
-        "curl -sS --cacert /etc/influxdb/ca.crt --user %s --data-urlencode %s %s",
+        # Just started, InfluxDB takes no connections yet.
+        "curl -sS --retry 30 --retry-delay 1 --retry-connrefused --cacert /etc/influxdb/ca.crt --user %s "
+        "--data-urlencode %s %s",
         f"reader:{secret_values['influxdb_reader_password']}",
         'q=SELECT last(buffer_size) FROM internal_write WHERE time > now() - 60s GROUP BY "service", "node"',
         f"https://{PREFIX}.14:8086/query?db=forum",
