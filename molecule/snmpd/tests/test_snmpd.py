@@ -187,8 +187,6 @@ def test_a_run_that_changes_nothing_restarts_nothing(ansible: Run, machines: dic
 
 def test_a_dry_run_on_a_new_machine_tells_enough(ansible: Run, machines: dict[str, Host]) -> None:
     node = machines["node-3"]
-    # The lab's image comes without the lists of packages, which a machine has.
-    node.check_output("apt-get update")
     node.check_output("apt-get purge -y snmpd")
     node.check_output("rm -r /etc/systemd/system/snmpd.service.d")
     try:
