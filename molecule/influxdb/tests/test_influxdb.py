@@ -414,7 +414,7 @@ def test_what_can_not_be_brought_back_ends_the_restore(ansible: Run, admin: Acco
     refused = ansible(RESTORE)
     admin.results("DROP MEASUREMENT other")
     assert refused.returncode != 0, refused.stdout
-    assert "field type conflict" in words(refused.stdout)
+    assert "field type conflict" in words(refused.stdout), refused.stdout
     assert [row[0] for row in admin.rows("SHOW DATABASES")] == ["forum"]
 
 

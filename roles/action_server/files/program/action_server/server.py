@@ -66,7 +66,15 @@ class _Tls(BuiltinSSLAdapter):  # type: ignore[misc]
 def make(settings: Settings, application: Callable[..., Any]) -> Any:
     """The server, which CherryPy's engine starts and stops."""
     bind = (settings.address, settings.port)
-    server = _Server(bind, application, numthreads=20, timeout=5, shutdown_timeout=5, server_name="board")
+    server = _Server(
+        bind,
+        application,
+        numthreads=20,
+        request_queue_size=128,
+        timeout=5,
+        shutdown_timeout=5,
+        server_name="board",
+    )
     server.ConnectionClass = _Connection
     server.ssl_adapter = _Tls(settings)
     server.max_request_body_size = _BODY
