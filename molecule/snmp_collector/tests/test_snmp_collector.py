@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 import yaml
-from role_lab import MANAGERS, PREFIX, PROJECT, Run, Swarm, process
+from role_lab import LAB, MANAGERS, PREFIX, PROJECT, Run, Swarm, process
 from testinfra.host import Host
 
 UNIT = "snmp_collector.service"
 PLACE = "/opt/snmp_collector"
+#: As the swarm calls them.
+NODES = [f"{LAB}-{name}" for name in MANAGERS]
 #: Runs the program as if cryptography had no ciphers.
 WITHOUT_CIPHERS = """
 import runpy, sys
@@ -87,7 +89,7 @@ def test_every_node_has_a_young_point_of_every_indicator(
         f"SELECT last({field}) FROM snmp WHERE \"stack\" = 'forum' AND time > now() - 30s GROUP BY node"  # noqa: S608
     )
     # The load is known of two looks at a node.
-    until(40, lambda: set(rows(statement)) == set(MANAGERS))
+    until(40, lambda: set(rows(statement)) == set(NODES))
 
 
 def test_a_silent_node_is_one_line_and_the_others_go_on(
@@ -98,13 +100,13 @@ def test_a_silent_node_is_one_line_and_the_others_go_on(
     try:
         time.sleep(50)
         told = rows("SELECT count(uptime) FROM snmp WHERE time > now() - 30s GROUP BY node")
-        assert set(told) == {"node-1", "node-2"}
+        assert set(told) == set(NODES[:2])
     finally:
         machines["node-3"].check_output("systemctl start snmpd")
-    until(40, lambda: any(line == "event=node-works node=node-3" for line in journal(monitor, began)))
+    until(40, lambda: any(line == f"event=node-works node={NODES[2]}" for line in journal(monitor, began)))
     fails = [line for line in journal(monitor, began) if "node-fails" in line]
     assert len(fails) == 1
-    assert "node=node-3" in fails[0]
+    assert f"node={NODES[2]}" in fails[0]
 
 
 def test_a_silent_manager_is_one_line_and_the_next_one_is_asked(
@@ -114,7 +116,9 @@ def test_a_silent_manager_is_one_line_and_the_next_one_is_asked(
     machines["node-1"].check_output("systemctl stop haproxy")
     try:
         monitor.check_output("systemctl restart snmp_collector")
-        until(60, lambda: any("event=node-found node=node-3" in line for line in journal(monitor, began)))
+        until(
+            60, lambda: any(f"event=node-found node={NODES[2]}" in line for line in journal(monitor, began))
+        )
     finally:
         machines["node-1"].check_output("systemctl start haproxy")
     fails = [line for line in journal(monitor, began) if "manager-fails" in line]
@@ -134,7 +138,7 @@ def test_what_influxdb_could_not_take_comes_later(
 
     def whole() -> bool:
         told = rows(statement)
-        return set(told) == set(MANAGERS) and all(row[1] >= 2 for row in told.values())
+        return set(told) == set(NODES) and all(row[1] >= 2 for row in told.values())
 
     until(60, whole)
 
@@ -145,12 +149,12 @@ def test_a_drained_node_is_forgotten_and_the_others_stay(
     # Sooner than in production, for the test's sake.
     sooner = ansible("converge.yml", snmp_collector_discover_seconds=10)
     assert sooner.returncode == 0, sooner.stdout
-    swarm.manager.check_output("docker node update --availability drain node-3")
+    swarm.manager.check_output("docker node update --availability drain %s", NODES[2])
     try:
-        until(60, lambda: set(rows("SELECT last(uptime) FROM snmp GROUP BY node")) == {"node-1", "node-2"})
+        until(60, lambda: set(rows("SELECT last(uptime) FROM snmp GROUP BY node")) == set(NODES[:2]))
     finally:
-        swarm.manager.check_output("docker node update --availability active node-3")
-    until(90, lambda: set(rows("SELECT last(uptime) FROM snmp GROUP BY node")) == set(MANAGERS))
+        swarm.manager.check_output("docker node update --availability active %s", NODES[2])
+    until(90, lambda: set(rows("SELECT last(uptime) FROM snmp GROUP BY node")) == set(NODES))
     assert ansible("converge.yml").returncode == 0
 
 
@@ -192,7 +196,7 @@ def test_a_wrong_password_is_told_as_what_it_is(ansible: Run, monitor: Host) -> 
     try:
         until(
             60,
-            lambda: len([line for line in journal(monitor, began) if "node-fails" in line]) == len(MANAGERS),
+            lambda: len([line for line in journal(monitor, began) if "node-fails" in line]) == len(NODES),
         )
         assert all("node-fails" not in line or "reason=" in line for line in journal(monitor, began))
     finally:
