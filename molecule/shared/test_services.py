@@ -69,7 +69,7 @@ def test_secrets_and_configs_are_versioned(swarm: Swarm, services: dict[str, dic
         used = [entry["SecretName"] for entry in container.get("Secrets", [])]
         used += [entry["ConfigName"] for entry in container.get("Configs", [])]
         for source in used:
-            assert re.fullmatch(rf"forum_{ROLE}_[a-z0-9_.]+_[0-9a-f]{{12}}", source), source
+            assert re.fullmatch(rf"forum_{ROLE}_[a-z0-9_.-]+_[0-9a-f]{{12}}", source), source
 
 
 def test_only_the_service_reads_its_secrets(tasks: dict[str, list[Task]]) -> None:
