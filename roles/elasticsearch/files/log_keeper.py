@@ -24,7 +24,7 @@ from typing import Any
 
 _DAY = re.compile(r"-(\d{4}\.\d\d\.\d\d)$", re.ASCII)
 _PLAIN = re.compile(r"[\w.:/-]+")
-_ERROR, _WARNING, _INFO = 3, 4, 6
+_ERROR, _INFO = 3, 6
 #: Lines that are copied at once; with the longest that the collector takes they are still less than a request may have.
 _AT_ONCE = 500
 
@@ -35,11 +35,12 @@ class ElasticError(Exception):
 
 @dataclass(frozen=True)
 class Index:
-    """An index of log lines: what it takes on the disk, and the time from which on its lines may be."""
+    """An index of log lines: the time from which on its lines may be, its bytes on the disk, and whether it works."""
 
     name: str
     since: datetime
     size: int
+    works: bool = True
 
 
 @dataclass(frozen=True)
@@ -112,19 +113,20 @@ class Elastic:
 
     def indices(self, index: str) -> list[Index]:
         """The indices of log lines."""
-        wanted = "format=json&bytes=b&expand_wildcards=all&h=index,creation.date,store.size"
+        wanted = "format=json&bytes=b&expand_wildcards=all&h=index,creation.date,store.size,health"
         return [
             Index(
                 row["index"],
                 begins(row["index"], datetime.fromtimestamp(int(row["creation.date"]) / 1000, UTC)),
                 # A closed one tells none.
                 int(row["store.size"] or 0),
+                row["health"] != "red",
             )
             for row in self.ask("GET", f"/_cat/indices/{index}-*?{wanted}")
         ]
 
     def blocks(self, index: str) -> Iterator[tuple[str, str]]:
-        """What keeps lines out: name of the index, name of the block."""
+        """What keeps lines out, as a full disk does: name of the index, name of the block."""
         found = self.ask(
             "GET", f"/{index}-*/_settings/index.blocks.*?flat_settings=true&expand_wildcards=all"
         )
@@ -153,16 +155,18 @@ def tell(level: int, event: str, **facts: object) -> None:
 
 def retain(elastic: Elastic, index: str, keep_days: int, max_bytes: int) -> int:
     """Delete what has to go, and tell what keeps new lines out. Returns the exit status."""
-    worst = _INFO
-    for removal in removals(elastic.indices(index), datetime.now(UTC), keep_days, max_bytes):
+    indices, worst = elastic.indices(index), _INFO
+    for removal in removals(indices, datetime.now(UTC), keep_days, max_bytes):
         elastic.ask("DELETE", f"/{removal.index.name}")
-        # What came in today already, all of it.
+        # The newest took today's lines with it.
         level = _ERROR if removal.newest and removal.reason == "bytes" else _INFO
         worst = min(worst, level)
         tell(
             level, "index-deleted", index=removal.index.name, reason=removal.reason, bytes=removal.index.size
         )
-    for name, block in elastic.blocks(index):
+        indices.remove(removal.index)
+    broken = [(one.name, "unassigned") for one in indices if not one.works]
+    for name, block in [*broken, *elastic.blocks(index)]:
         worst = _ERROR
         tell(worst, "index-blocked", index=name, block=block)
     return int(worst == _ERROR)
