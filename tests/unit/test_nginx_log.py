@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
+import loglines
 import pytest
 from test_nginx_configuration import ROLE, render
 
@@ -32,7 +33,12 @@ STRINGS = {
     "@timestamp", "event.dataset", "event.outcome", "trace.id", "source.ip", "http.request.method", "url.domain",
     "url.path", "http.version", "forum.cache", "http.request.referrer", "user_agent.original",
 }  # fmt: skip
-NUMBERS = {"event.duration", "http.response.status_code", "http.response.body.bytes", "forum.upstream.seconds"}
+NUMBERS = {
+    "event.duration",
+    "http.response.status_code",
+    "http.response.body.bytes",
+    "forum.upstream.seconds",
+}
 
 
 class Forum(http.server.BaseHTTPRequestHandler):
@@ -232,13 +238,16 @@ def test_no_secret_of_an_address_is_logged(edge: Edge, target: bytes, path: str)
     line = edge.ask(address, Referer=b"https://forum.test" + address)
     assert line["url.path"] == path
     assert line["http.request.referrer"] == "https://forum.test" + path
+    # The forum says the same of the same request.
+    assert loglines.path(address.decode()) == path
 
 
 @pytest.mark.parametrize(
-    "path", ["/t/a-long-thread-of-2026-with-many-words/12/", "/static/misago/js/misago.0123456789ab.js", "/a/"]
+    "path",
+    ["/t/a-long-thread-of-2026-with-many-words/12/", "/static/misago/js/misago.0123456789ab.js", "/a/"],
 )
 def test_what_is_no_secret_is_shown(edge: Edge, path: str) -> None:
-    assert edge.ask(path.encode())["url.path"] == path
+    assert edge.ask(path.encode())["url.path"] == path == loglines.path(path)
 
 
 def test_a_password_in_a_referrer_and_an_address_in_a_name_are_not_logged(edge: Edge) -> None:
@@ -288,7 +297,9 @@ def test_a_path_can_be_anything(edge: Edge, sent: bytes, logged: str) -> None:
 def test_the_longest_line_is_in_one_piece(edge: Edge) -> None:
     worst = b'"' * 1900
     line = edge.ask(b"/" + worst, User_Agent=worst, Referer=worst, Host=b"x" * 253)
-    assert [len(line[name]) for name in ("url.path", "user_agent.original", "http.request.referrer")] == [512] * 3
+    assert [len(line[name]) for name in ("url.path", "user_agent.original", "http.request.referrer")] == [
+        512
+    ] * 3
 
 
 @pytest.mark.parametrize(
@@ -297,7 +308,7 @@ def test_the_longest_line_is_in_one_piece(edge: Edge) -> None:
         b"\x16\x03\x01garbage\r\n\r\n",
         b"GET /\x00 HTTP/1.1\r\nHost: forum.test\r\n\r\n",
         b"G" * 5000 + b" / HTTP/1.1\r\nHost: forum.test\r\nConnection: close\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: a\"b\r\nConnection: close\r\n\r\n",
+        b'GET / HTTP/1.1\r\nHost: a"b\r\nConnection: close\r\n\r\n',
         b"GET / HTTP/1.0\r\n\r\n",
         b"GET /\r\n",
         b"GET / HTTP/1.1\r\nHost: forum.test\r\nCookie secretcookie\r\n\r\n",
