@@ -1,4 +1,4 @@
-"""The server's log, on its way to the container's: a line per message, without the values in the statements it shows."""
+"""The server's log, on its way to the container's: a line per message, without the values in its statements."""
 
 from __future__ import annotations
 
