@@ -262,7 +262,11 @@ class TestGunicorn:
 
     def test_a_request_is_one_line_in_the_schemas_names(self, gunicorn: Gunicorn) -> None:
         line = gunicorn.ask(
-            b"/slow/?token=hunter2", User_Agent=b"Firefox", X_Name=b"bob", Cookie=b"secretcookie"
+            b"/sl%6Fw/?token=hunter2",
+            User_Agent=b"Firefox",
+            X_Name=b"bob",
+            X_Forwarded_For=b"198.51.100.7",
+            Cookie=b"secretcookie",
         )
         assert line.pop("@timestamp").endswith("Z")
         assert 0.2e9 <= line.pop("event.duration") < 10e9
@@ -271,6 +275,7 @@ class TestGunicorn:
             "event.dataset": "misago.access",
             "event.outcome": "success",
             "trace.id": TRACE,
+            "source.ip": "198.51.100.7",
             "http.request.method": "GET",
             "url.path": "/slow/",
             "http.response.status_code": 200,
@@ -305,6 +310,10 @@ class TestGunicorn:
 
     def test_an_id_that_nginx_has_not_made_is_left_out(self, gunicorn: Gunicorn) -> None:
         assert "trace.id" not in gunicorn.ask(b"/", X_Request_ID=b"forged")
+
+    @pytest.mark.parametrize("address", [b"", b"unknown", b"198.51.100.7, 10.0.0.1", b'"}'])
+    def test_an_address_that_is_none_is_left_out(self, gunicorn: Gunicorn, address: bytes) -> None:
+        assert "source.ip" not in gunicorn.ask(b"/", X_Forwarded_For=address)
 
     def test_who_is_not_signed_in_has_no_name(self, gunicorn: Gunicorn) -> None:
         assert "user.name" not in gunicorn.ask(b"/")

@@ -14,6 +14,7 @@ import re
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
+from urllib.parse import unquote
 
 #: PIPE_BUF: what is longer may be mixed up with the lines of other processes.
 LONGEST = 4096
@@ -80,8 +81,8 @@ def veil(text: str) -> str:
 
 
 def path(target: str) -> str:
-    """The path of a request's target without its query, with stars from the first secret on, cut to LONGEST_TEXT."""
-    shown = re.split(r"[?#]", target[:_MOST], maxsplit=1)[0]
+    """The decoded path of a request's target without its query; stars from the first secret on; cut to LONGEST_TEXT."""
+    shown = re.split(r"[?#]", unquote(target[:_MOST].partition("?")[0], errors="replace"), maxsplit=1)[0]
     # In the words of the expression above: whatever comes first ends it.
     found = _SECRET_PATH.match(shown)
     if found:

@@ -6,8 +6,8 @@ import contextlib
 import fcntl
 import os
 import re
-import termios
-import time
+import secrets
+import threading
 from pathlib import Path
 
 import loglines
@@ -32,6 +32,8 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._descriptor = -1
+        self._mark = secrets.token_hex(16)
+        self._reached = threading.Event()
 
     def open(self) -> None:
         """Begin to read, for good. Raises OSError."""
@@ -41,13 +43,17 @@ class Journal:
         # More than the kernel grants to everybody is refused where others hold much already.
         with contextlib.suppress(OSError):
             fcntl.fcntl(self._descriptor, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-        loglines.carry(self._descriptor, shown)
+        loglines.carry(self._descriptor, self._show)
 
-    def drain(self, seconds: float = 1) -> None:
+    def _show(self, message: str) -> str | None:
+        if message == self._mark:
+            self._reached.set()
+            return None
+        return shown(message)
+
+    def drain(self, seconds: float = 2) -> None:
         """Wait until all that the server wrote is on its way."""
-        end = time.monotonic() + seconds
-        while self._descriptor >= 0 and time.monotonic() < end:
-            waiting = fcntl.ioctl(self._descriptor, termios.FIONREAD, b"\0\0\0\0")
-            time.sleep(0.05)
-            if not int.from_bytes(waiting, "little"):
-                return
+        if self._descriptor >= 0:
+            self._reached.clear()
+            os.write(self._descriptor, f"{self._mark}\n".encode())
+            self._reached.wait(seconds)
