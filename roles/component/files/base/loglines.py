@@ -181,6 +181,8 @@ _STATEMENT = re.compile(
     re.IGNORECASE,
 )
 
+# Between a statement and what PostgreSQL says of it, where Pgpool shows both.
+_ANSWER = '" message: "'
 # Behind these words an error shows what it stumbled over; names stand behind what they are the name of.
 _STUMBLED = re.compile(r"((?:at or near|:|\bvalue|\btoken) )\".*")
 
@@ -192,9 +194,19 @@ def without_values(record: str) -> str:
     """
     text = re.sub(r"\s*\n\s*", " ", record[:_MOST].strip())
     found = _STATEMENT.search(text)
-    end = found.end() if found else len(text)
-    head = _STUMBLED.sub(rf'\1"{VEIL}"', veil(text[:end]))
-    return (head + _LITERAL.sub("?", text[end:]))[: LONGEST - 1]
+    if not found:
+        return _without_words(text)[: LONGEST - 1]
+    head, statement, between, answer = text[: found.end()], text[found.end() :], "", ""
+    # A value may hold these words, too: only the last ones are Pgpool's, if they haven't been cut off.
+    if "from backend" in head and _ANSWER in statement and len(record) <= _MOST:
+        statement, between, answer = statement.rpartition(_ANSWER)
+    return (_without_words(head) + _LITERAL.sub("?", statement) + between + _without_words(answer))[
+        : LONGEST - 1
+    ]
+
+
+def _without_words(text: str) -> str:
+    return _STUMBLED.sub(rf'\1"{VEIL}"', veil(text))
 
 
 # A message's further lines begin with a tabulator.
