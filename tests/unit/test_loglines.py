@@ -146,16 +146,12 @@ def test_the_programs_own_secrets_are_known(monkeypatch: pytest.MonkeyPatch) -> 
             "LOG:  duration: 2100.1 ms  statement: ALTER ROLE m PASSWORD ?",
         ),
         (
-            "LOG:  Error or notice message from backend: DB node id: 0 statement: "
-            '"select \'hunter2" message: "unterminated quoted string at or near "\'hunter2""',
-            "LOG:  Error or notice message from backend: DB node id: 0 statement: "
-            '"select ?" message: "unterminated quoted string at or near "***"',
+            'LOG:  message from backend: statement: "select \'hunter2" message: "unterminated at or near "\'hunter2""',
+            'LOG:  message from backend: statement: "select ?" message: "unterminated at or near "***"',
         ),
         (
-            "LOG:  Error or notice message from backend: DB node id: 0 statement: "
-            '"insert \'" message: "hunter2\' \'x" message: "null value in column"',
-            "LOG:  Error or notice message from backend: DB node id: 0 statement: "
-            '"insert ? ?" message: "null value in column"',
+            'LOG:  message from backend: statement: "insert \'" message: "hunter2\' \'x" message: "null value"',
+            'LOG:  message from backend: statement: "insert ? ?" message: "null value"',
         ),
         (
             "LOG:  duration: 1.0 ms  statement: SELECT 'a\" message: \"hunter2'",
