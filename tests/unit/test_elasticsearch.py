@@ -176,7 +176,7 @@ def test_its_unit_is_for_its_own_machine_and_the_operators(rendered: Callable[[s
     unit = rendered("elasticsearch.service.j2").splitlines()
     assert "IPAddressDeny=any" in unit
     assert "IPAddressAllow=localhost 192.0.2.14 198.51.100.0/24" in unit
-    assert "MemoryMax=2048M" in unit
+    assert "MemoryMax=2304M" in unit
     assert "SuccessExitStatus=143" in unit
 
 
