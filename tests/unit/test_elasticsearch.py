@@ -181,11 +181,10 @@ def test_its_unit_is_for_its_own_machine_and_the_operators(rendered: Callable[[s
 
 
 def test_the_fields_of_all_components_go_together(rendered: Callable[[str], str]) -> None:
-    common = json.loads(rendered("__elasticsearch_common_fields"))
     tags = json.loads(rendered("__elasticsearch_tags"))
-    assert set(tags) <= set(common)
     logs = [yaml.safe_load(path.read_text())["fields"] for path in ROOT.glob("roles/*/files/log/log.yml")]
-    fields = log_fields([common, *logs])
+    fields = log_fields(logs)
+    assert {"@timestamp", "message", *tags} <= set(fields)
     properties = log_template(fields, "forum-logs", tags, "telegraf")["template"]["mappings"]["properties"]
     assert len(properties["tag"]["properties"]) == len(tags)
     assert len(properties["line"]["properties"]) == len(fields) - len(tags) - 1
