@@ -1,12 +1,12 @@
 """Keeps the spool of log lines: removes what Elasticsearch has, and what is too old or too much.
 
-    spool_keeper.py SPOOL --url URL --authority FILE --account NAME --index forum-logs --keep-hours 48 --max-bytes 1000000
+    spool_keeper.py SPOOL --url URL --authority FILE --account NAME --index forum-logs --keep-hours 48 --max-bytes 10000
 
-The spool is a directory of files *.json, named after their time, with an object for each line; empty lines are none. A file
-goes when Elasticsearch has the id (event.id) of each line in it. Where Elasticsearch doesn't answer, files go that are older
-than --keep-hours, or the oldest while all have more than --max-bytes, and a line in the spool tells how many lines were lost.
-The account's password is read from standard input. The exit status is 0, or 1 when lines were lost or Elasticsearch doesn't
-tell what it has.
+The spool is a directory of files *.json, named after their time, with an object for each line; empty lines are none. A
+file goes when Elasticsearch has the id (event.id) of each line in it. Of the others, files go that are older than
+--keep-hours, and the oldest while all have more than --max-bytes; a line in the spool tells how many lines were lost.
+The account's password is read from standard input. The exit status is 0, or 1 when lines were lost or Elasticsearch
+doesn't tell what it has.
 """
 
 from __future__ import annotations
@@ -80,7 +80,8 @@ def taken(file: Path, known: Known) -> bool:
     """Whether Elasticsearch has all of a file's lines. Raises ElasticError."""
     wanted = list(ids(file))
     return all(
-        known(part) >= set(part) for part in (wanted[n : n + _AT_ONCE] for n in range(0, len(wanted), _AT_ONCE))
+        known(part) >= set(part)
+        for part in (wanted[n : n + _AT_ONCE] for n in range(0, len(wanted), _AT_ONCE))
     )
 
 
