@@ -46,6 +46,15 @@ class Metrics:
 
 
 @dataclass(frozen=True)
+class Logs:
+    """Where the log lines are, the pattern of all their indices, and the account that may read them."""
+
+    url: str
+    index: str
+    reader: Account
+
+
+@dataclass(frozen=True)
 class Board:
     """Where the status board is, and the operators' account."""
 
@@ -62,6 +71,7 @@ class Lab:
     admin: Account
     secrets_dir: Path
     metrics: Metrics
+    logs: Logs
     board: Board
     nodes: tuple[Node, ...]
 
@@ -86,13 +96,14 @@ def read_lab() -> Lab:
     )
     fields = json.loads(text)
     password_file = Path(fields["admin_password_file"])
-    influxdb, board = fields["influxdb"], fields["board"]
+    influxdb, elasticsearch, board = fields["influxdb"], fields["elasticsearch"], fields["board"]
     return Lab(
         forum_urls=tuple(fields["forum_urls"]),
         ca_file=fields["ca_file"],
         admin=Account(fields["admin_user"], password_file.read_text().strip()),
         secrets_dir=password_file.parent,
         metrics=Metrics(influxdb["url"], influxdb["database"], _account(influxdb)),
+        logs=Logs(elasticsearch["url"], elasticsearch["index"], _account(elasticsearch)),
         board=Board(board["url"], _account(board)),
         nodes=tuple(Node(node["name"], node["address"], node["container"]) for node in fields["nodes"]),
     )

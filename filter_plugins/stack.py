@@ -76,6 +76,23 @@ def _accompanied(
         service["secrets"] = [*service.get("secrets", []), secret]
 
 
+def _log_to(socket: str) -> dict[str, Any]:
+    """How Docker writes a container's lines to the socket of the node's shipper.
+
+    A container never waits for its log. The tag tells the shipper who wrote: STACK_SERVICE.SLOT.TASK/CONTAINER.
+    """
+    return {
+        "driver": "syslog",
+        "options": {
+            "syslog-address": f"unixgram://{socket}",
+            "syslog-format": "rfc5424micro",
+            "tag": "{{.Name}}/{{.ID}}",
+            "mode": "non-blocking",
+            "max-buffer-size": "4m",
+        },
+    }
+
+
 def _external(names: Iterable[str]) -> dict[str, Any]:
     return {name: {"external": True} for name in sorted(names)}
 
@@ -87,6 +104,7 @@ def stack_fragment(
     configs: Mapping[str, str],
     networks: Mapping[str, str],
     telegraf: Mapping[str, str] | None = None,
+    log_socket: str = "",
 ) -> dict[str, Any]:
     """One component's part of the stack, in the Compose format that `docker stack deploy` reads.
 
@@ -94,7 +112,8 @@ def stack_fragment(
     defaults: what a service gets unless it says otherwise. secrets, configs, networks: short name -> name
     in the swarm. telegraf: variables of the Telegraf beside each service, nothing where there is none; a
     service with `x-telegraf: false` is a Telegraf itself, one with `x-telegraf: {readable: true}` reads what
-    its Telegraf proves its name with, to let it in. Returns the fragment; only the networks that a service
+    its Telegraf proves its name with, to let it in. log_socket: path of the socket that containers log to; nothing
+    for the engine's own way. Returns the fragment; only the networks that a service
     uses are declared, as are only the named volumes. Raises AnsibleFilterError for a name that nobody
     publishes, or a missing image.
     """
@@ -104,6 +123,8 @@ def stack_fragment(
     for name, given in services.items():
         service = _with_defaults(given, defaults)
         accompanied = service.pop("x-telegraf", True)
+        if log_socket:
+            service.setdefault("logging", _log_to(log_socket))
         if telegraf:
             _accompanied(name, service, telegraf, accompanied)
         deploy = service.get("deploy", {})

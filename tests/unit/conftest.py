@@ -8,6 +8,8 @@ from pathlib import Path
 from types import ModuleType
 
 import ansible.module_utils
+import pytest
+from ansible.plugins.loader import init_plugin_loader
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -17,6 +19,12 @@ for folder in (ROOT, ROOT / "filter_plugins", ROOT / "library"):
 
 # Ansible puts our module_utils beside its own at run time; a unit test does the same.
 ansible.module_utils.__path__.append(str(ROOT / "module_utils"))
+
+
+@pytest.fixture(scope="session")
+def collections() -> None:
+    """Ansible's own collection, for tests that render as Ansible does; it can be loaded once."""
+    init_plugin_loader()
 
 
 def load_file(path: str | Path) -> ModuleType:

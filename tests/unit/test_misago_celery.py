@@ -64,6 +64,7 @@ def task(transaction: Transaction, monkeypatch: pytest.MonkeyPatch) -> Any:
             "Celery": lambda *_, **__: app,
             "Task": CeleryTask,
             "bootsteps": SimpleNamespace(StartStopStep=object),
+            "signals": SimpleNamespace(setup_logging=SimpleNamespace(connect=lambda function: function)),
         },
         "django": {},
         "django.conf": {"settings": SimpleNamespace(FORUM_PATIENCE=0.3)},

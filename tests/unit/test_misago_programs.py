@@ -237,13 +237,14 @@ class TestRelease:
             release.wait_for("Redis", probe, (OSError,), 60, clock.sleep, clock)
         assert clock.now == 1000
 
-    def test_each_step_has_its_line(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_each_step_has_its_line(self, capfd: pytest.CaptureFixture[str]) -> None:
         assert release.run_steps([("one", lambda: {"applied": 3}), ("two", dict)]) == 0
-        lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-        assert [line["step"] for line in lines] == ["one", "two"]
-        assert lines[0]["applied"] == 3
+        lines = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+        assert [line["forum.operation"] for line in lines] == ["one", "two"]
+        assert [line["event.outcome"] for line in lines] == ["success"] * 2
+        assert lines[0]["message"] == "one: done, applied 3"
 
-    def test_a_failure_is_the_last_step(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_a_failure_is_the_last_step(self, capfd: pytest.CaptureFixture[str]) -> None:
         done = []
 
         def fail() -> dict[str, Any]:
@@ -254,8 +255,9 @@ class TestRelease:
             return {}
 
         assert release.run_steps([("one", dict), ("two", fail), ("three", never)]) == 1
-        lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-        assert lines[-1]["error"] == "ReleaseError: no room"
+        lines = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+        assert lines[-1]["error.message"] == "ReleaseError: no room"
+        assert lines[-1]["event.outcome"] == "failure"
         assert (len(lines), done) == (2, [])
 
 
@@ -353,8 +355,34 @@ class TestMaintenance:
         maintenance.run_all(["a", "b"], run, lines.append, stopping)
         assert len(lines) == 1
 
-    def test_a_line_is_json_with_its_time(self, capsys: pytest.CaptureFixture[str]) -> None:
-        maintenance.log_line({"command": "clearsessions", "exit_code": 0})
-        line = json.loads(capsys.readouterr().out)
-        assert line["event"] == "maintenance"
-        assert datetime.datetime.fromisoformat(line["time"]).utcoffset() == datetime.timedelta(0)
+    @pytest.mark.parametrize(
+        ("told", "message", "outcome"),
+        [
+            (
+                {"command": "clearsessions", "exit_code": 0, "seconds": 1.5},
+                "clearsessions ended with 0",
+                "success",
+            ),
+            ({"command": "clearsessions", "exit_code": None}, "clearsessions was ended", "failure"),
+            ({"finished": 12, "failed": 1}, "12 commands, 1 failed", "failure"),
+            ({"finished": 12, "failed": 0}, "12 commands, 0 failed", "success"),
+            ({"error": "Redis: refused"}, "Redis doesn't answer", "failure"),
+        ],
+    )
+    def test_a_line_is_json_with_its_time(
+        self, told: dict[str, Any], message: str, outcome: str, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        maintenance.log_line(told)
+        line = json.loads(capfd.readouterr().out)
+        assert (line["event.action"], line["message"], line["event.outcome"]) == (
+            "maintenance",
+            message,
+            outcome,
+        )
+        assert datetime.datetime.fromisoformat(line["@timestamp"]).utcoffset() == datetime.timedelta(0)
+        assert line.get("event.duration") == (1500000000 if "seconds" in told else 0)
+
+    def test_what_a_failed_command_said_is_on_one_line(self, capfd: pytest.CaptureFixture[str]) -> None:
+        maintenance.log_line({"command": "x", "exit_code": 1, "output": "first\nDETAIL:  (me@example.com)"})
+        (text,) = capfd.readouterr().out.splitlines()
+        assert json.loads(text)["error.message"] == "first\nDETAIL: ***"

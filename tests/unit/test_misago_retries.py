@@ -236,21 +236,24 @@ def test_alive_asks_nobody() -> None:
     assert call(forum.retrying(), request) == ("200 OK", b"alive\n")
 
 
-def test_each_retry_is_counted_and_said(capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_retry_is_counted_and_said(capfd: pytest.CaptureFixture[str]) -> None:
     forum = Forum(OperationalError("40P01"), None, OperationalError("40P01"), ValueError("x"))
     application = forum.retrying()
     call(application, environ())
     call(application, environ())
-    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
-    assert [line["event"] for line in lines] == ["request_retried"] * 2
-    assert [line["by_this_worker"] for line in lines] == [1, 2]
+    lines = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
+    assert [line["event.action"] for line in lines] == ["request_retried"] * 2
+    assert [line["forum.reason"] for line in lines] == ["deadlock"] * 2
     assert application.retried == {"deadlock": 2}
 
 
-def test_giving_up_is_said(capsys: pytest.CaptureFixture[str]) -> None:
-    call(Forum(OperationalError(None), commits_at_failure=1).retrying(), environ())
-    line = json.loads(capsys.readouterr().err)
-    assert (line["event"], line["reason"]) == ("request_failed", "connection")
+def test_giving_up_is_said(capfd: pytest.CaptureFixture[str]) -> None:
+    request = environ(HTTP_X_REQUEST_ID="0123456789abcdef" * 2)
+    call(Forum(OperationalError(None), commits_at_failure=1).retrying(), request)
+    line = json.loads(capfd.readouterr().out)
+    assert (line["event.action"], line["forum.reason"]) == ("request_failed", "connection")
+    assert line["trace.id"] == "0123456789abcdef" * 2
+    assert line["url.path"] == "/api/threads/1/posts/"
 
 
 def test_only_what_is_final_is_logged_with_its_traceback() -> None:

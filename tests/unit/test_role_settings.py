@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from ansible.errors import AnsibleError
 from ansible.parsing.dataloader import DataLoader
-from ansible.plugins.loader import init_plugin_loader, lookup_loader
+from ansible.plugins.loader import lookup_loader
 from ansible.template import Templar, trust_as_template
 from capacity import connection_problems, resource_problems, with_telegraf
 
@@ -38,10 +38,7 @@ SERVICES = """{% for host in redis_hosts %}
 """
 
 
-@pytest.fixture(scope="module", autouse=True)
-def collections() -> None:
-    """Ansible's own collection, which the lookup calls."""
-    init_plugin_loader()
+pytestmark = pytest.mark.usefixtures("collections")
 
 
 @pytest.fixture

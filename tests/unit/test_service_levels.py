@@ -61,7 +61,7 @@ ACTIONS = {
     "nginx-clients": {"scale_up": "nginx"},
     "nginx-idle": {"scale_down": "nginx"},
     "misago-get-time": {"scale_up": "misago"},
-    "forum-wrong-logins": {"block": "remote_addr"},
+    "forum-wrong-logins": {"block": "source.ip"},
 }
 
 
@@ -102,13 +102,13 @@ def test_alarms_look_back_as_agreed() -> None:
         "nginx-clients": ("median", "5s", ["host"]),
         "nginx-idle": ("median", "5m", ["host"]),
         "misago-get-time": ("mean", "3m", None),
-        "forum-wrong-logins": ("count", "30s", ["remote_addr"]),
+        "forum-wrong-logins": ("count", "30s", ["source.ip"]),
     }
     assert BY_ID["nginx-idle"]["alarm"]["instances"] == "every"
     assert BY_ID["forum-wrong-logins"]["indicator"]["where"] == {
-        "method": "POST",
-        "path": "/api/auth/",
-        "status": 400,
+        "http.request.method": "POST",
+        "url.path": "/api/auth/",
+        "http.response.status_code": 400,
     }
 
 
@@ -116,7 +116,7 @@ def test_nginx_writes_the_fields_that_the_levels_read() -> None:
     template = (ROOT / "roles" / "nginx" / "templates" / "nginx.conf.j2").read_text()
     log_format = re.search(r"log_format edge (.*?);\n", template, re.DOTALL)
     assert log_format
-    written = set(re.findall(r'"(\w+)":', log_format[1]))
+    written = set(re.findall(r'"([\w.@]+)":', log_format[1]))
     for level in LEVELS:
         indicator = level["indicator"]
         if indicator.get("log") == "nginx":
@@ -352,7 +352,7 @@ def changed(name: str, **parts: Any) -> list[str]:
             "forum-wrong-logins",
             {"indicator__per": ["host"]},
             (
-                "forum-wrong-logins: alarm.action.block names remote_addr, by which nothing is told apart: "
+                "forum-wrong-logins: alarm.action.block names source.ip, by which nothing is told apart: "
                 "add it to indicator.per"
             ),
         ),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import celery
-from celery import Celery, bootsteps
+from celery import Celery, bootsteps, signals
 from django.conf import settings
 from django.db import transaction
 from kombu.exceptions import OperationalError
@@ -54,6 +54,11 @@ class Task(celery.Task):  # type: ignore[misc]  # no types are published
                 return
             attempt += 1
             time.sleep(pause(attempt))
+
+
+@signals.setup_logging.connect  # type: ignore[untyped-decorator]  # no types are published
+def _leave_logging_alone(**_: Any) -> None:
+    """Whoever listens here keeps Celery from its own format: Django's settings are in force already."""
 
 
 app = Celery("forum", task_cls=Task)

@@ -23,6 +23,8 @@ worker_tmp_dir = "/dev/shm"  # noqa: S108 (gunicorn's heartbeat files; memory, s
 control_socket_disable = True
 # To the Telegraf beside it, by datagrams: nothing waits for it.
 statsd_host = "127.0.0.1:8125"
+# It writes the requests' lines itself: gunicorn's own format can't be made safe against what a client says.
+logger_class = "forum.access.Logger"
 accesslog = None
 errorlog = "-"
 loglevel = "info"

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import datetime
-import json
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
+
+import loglines
+
+from . import logs
 
 # In this order: who is deleted leaves the ranking that is built afterwards.
 DAILY = (
@@ -114,6 +116,25 @@ def run_all(
 
 
 def log_line(line: Line) -> None:
-    """Writes one JSON line with the time in UTC."""
-    moment = datetime.datetime.now(tz=datetime.UTC).isoformat(timespec="seconds")
-    print(json.dumps({"time": moment, "event": "maintenance", **line}), file=sys.stdout, flush=True)
+    """Writes the line of a command, of a round of them, or of a Redis that isn't there."""
+    if "command" in line:
+        ended = "was ended" if line["exit_code"] is None else f"ended with {line['exit_code']}"
+        message, fields = f"{line['command']} {ended}", {"forum__operation": line["command"]}
+        failed = line["exit_code"] != 0
+    elif "finished" in line:
+        message, fields, failed = (
+            f"{line['finished']} commands, {line['failed']} failed",
+            {},
+            line["failed"] > 0,
+        )
+    else:
+        message, fields, failed = "Redis doesn't answer", {}, True
+    logs.say(
+        "error" if failed else "info",
+        message,
+        event__action="maintenance",
+        event__outcome="failure" if failed else "success",
+        event__duration=int(line.get("seconds", 0) * 1e9),
+        error__message=loglines.veil(line.get("output") or line.get("error") or ""),
+        **fields,
+    )

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
+
+import loglines
+
+from . import logs
 
 Step = Callable[[], dict[str, Any]]
 
@@ -40,19 +43,27 @@ def wait_for(
 
 
 def run_steps(steps: Sequence[tuple[str, Step]]) -> int:
-    """Runs the steps in turn and prints one JSON line for each; the first that fails is the last.
+    """Runs the steps in turn and writes one line for each; the first that fails is the last.
 
     A step returns what its line says beside its name and time. Returns the program's exit code.
     """
     for name, step in steps:
         started = time.monotonic()
-        line: dict[str, Any] = {"event": "release", "step": name}
+        told: dict[str, Any] = {}
+        failure = ""
         try:
-            line.update(step())
+            told = step()
         except Exception as error:  # noqa: BLE001 (whatever it is belongs into the line)
-            line["error"] = f"{type(error).__name__}: {error}"
-        line["seconds"] = round(time.monotonic() - started, 2)
-        print(json.dumps(line), flush=True)
-        if "error" in line:
+            failure = f"{type(error).__name__}: {error}"
+        logs.say(
+            "error" if failure else "info",
+            f"{name}: {failure or 'done'}" + "".join(f", {key} {value}" for key, value in told.items()),
+            event__action="release",
+            event__outcome="failure" if failure else "success",
+            event__duration=int((time.monotonic() - started) * 1e9),
+            error__message=loglines.veil(failure),
+            forum__operation=name,
+        )
+        if failure:
             return 1
     return 0

@@ -12,13 +12,14 @@ PostgreSQL refused does not count: Misago's deferred constraints deadlock there.
 from __future__ import annotations
 
 import io
-import json
 import logging
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import loglines
+
+from . import logs
 from .patience import pause
 
 Environ = dict[str, Any]
@@ -127,6 +128,7 @@ class Retrying:
         if environ.get("PATH_INFO") == "/alive":
             start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "6")])
             return [b"alive\n"]
+        logs.begin(environ)
         body = _body(environ)
         if body is None:
             return self._application(environ, start_response)
@@ -154,7 +156,7 @@ class Retrying:
             if close is not None:
                 close()
             self.retried[reason] = self.retried.get(reason, 0) + 1
-            _say("request_retried", environ, reason, attempt, by_this_worker=self.retried[reason])
+            _say("request_retried", environ, reason, attempt)
             self._sleep(pause(attempt))
 
     def _worth_it(self, environ: Environ, reason: str, attempt: int, failed_at: float, commits: int) -> bool:
@@ -185,13 +187,14 @@ def _recorder(answer: list[tuple[Any, ...]]) -> StartResponse:
     return start_response
 
 
-def _say(event: str, environ: Environ, reason: str, attempt: int, **more: Any) -> None:
-    line = {
-        "event": event,
-        "reason": reason,
-        "attempt": attempt,
-        "method": environ["REQUEST_METHOD"],
-        "path": environ.get("PATH_INFO", ""),
-        **more,
-    }
-    print(json.dumps(line), file=sys.stderr, flush=True)
+def _say(event: str, environ: Environ, reason: str, attempt: int, error: str = "") -> None:
+    logs.say(
+        "error" if error else "warning",
+        f"{event.replace('_', ' ')}: {error or reason}",
+        event__action=event,
+        error__type=error,
+        forum__reason=reason,
+        forum__attempt=attempt,
+        http__request__method=environ["REQUEST_METHOD"],
+        url__path=loglines.path(environ.get("PATH_INFO", "")),
+    )

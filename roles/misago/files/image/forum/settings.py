@@ -5,8 +5,11 @@ Every variable is described in the role's defaults/main.yml, which sets it in se
 
 from __future__ import annotations
 
+import logging
+import os
 from urllib.parse import quote
 
+import loglines
 from misago.settings import INSTALLED_APPS as MISAGO_APPS
 from misago.settings import (
     INSTALLED_PLUGINS,  # noqa: F401 (Misago reads it from here)
@@ -14,6 +17,7 @@ from misago.settings import (
     TEMPLATE_CONTEXT_PROCESSORS,
 )
 
+from . import logs
 from .environment import Environment
 
 environment = Environment("MISAGO_")
@@ -158,6 +162,7 @@ MIDDLEWARE = [
     "misago.conf.middleware.dynamic_settings_middleware",
     "misago.socialauth.middleware.socialauth_providers_middleware",
     "misago.users.middleware.UserMiddleware",
+    "forum.logs.gather_middleware",
     "misago.acl.middleware.user_acl_middleware",
     "misago.core.middleware.ExceptionHandlerMiddleware",
     "misago.users.middleware.OnlineTrackerMiddleware",
@@ -239,16 +244,25 @@ MISAGO_PROFILE_FIELDS = [
     {"name": "IP address", "fields": ["misago.users.profilefields.default.JoinIpField"]},
 ]
 
+loglines.hide(logs.own_secrets(os.environ))
+logging.captureWarnings(True)
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
-    "filters": {"not_retried": {"()": "forum.retries.NotRetried"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
-    "root": {"handlers": ["stderr"], "level": environment.text("LOG_LEVEL", "WARNING")},
+    "formatters": {"line": {"()": "loglines.JsonLines", "dataset": logs.dataset(), "context": logs.context}},
+    "filters": {
+        "not_retried": {"()": "forum.retries.NotRetried"},
+        "task_events": {"()": "forum.logs.TaskEvents"},
+        "without_body": {"()": "forum.logs.WithoutBody"},
+    },
+    "handlers": {"stdout": {"class": "loglines.OneWrite", "formatter": "line"}},
+    "root": {"handlers": ["stdout"], "level": environment.text("LOG_LEVEL", "WARNING")},
     # Django's default also mails errors to ADMINS, and says 'Not Found' for every wrong address.
     "loggers": {
-        "django": {"handlers": ["stderr"], "level": "ERROR", "propagate": False},
+        "django": {"handlers": ["stdout"], "level": "ERROR", "propagate": False},
         "django.request": {"filters": ["not_retried"]},
+        # One line for each task.
+        "celery.app.trace": {"level": "INFO", "filters": ["task_events"]},
+        "celery.worker.consumer.consumer": {"filters": ["without_body"]},
     },
 }

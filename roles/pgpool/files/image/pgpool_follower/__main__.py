@@ -12,6 +12,8 @@ import threading
 import time
 from pathlib import Path
 
+import loglines
+
 from . import settings as settings_file
 from .follow import DisobeyedError, Do, Order, Patience, Words, decide, primary_of
 from .pool import PcpError, Pool, figures
@@ -104,14 +106,13 @@ class Follower:
 
 def main() -> int:
     """Run the follower. Returns the exit status."""
-    logging.basicConfig(
-        level=logging.INFO, stream=sys.stdout, format="%(asctime)s follower %(levelname)s %(message)s"
-    )
+    loglines.configure("pgpool.follower")
     try:
         settings = settings_file.load(CONFIG)
     except (OSError, ValueError, TypeError, KeyError) as error:
         log.error("%s: %s", CONFIG, error)
         return 78
+    loglines.hide((settings.app_password, settings.pcp_password))
     try:
         return Follower(settings).run()
     except (OSError, subprocess.CalledProcessError) as error:

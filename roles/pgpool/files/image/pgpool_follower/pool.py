@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import loglines
+
 from .settings import Settings
 
 log = logging.getLogger(__name__)
@@ -91,12 +93,19 @@ class Pool:
             raise OSError("pg_enc did not encrypt the role's password")
 
     def start(self) -> None:
-        """Start Pgpool in the foreground, its log in the container's, without memory of an earlier life."""
+        """Start Pgpool in the foreground, without memory of an earlier life.
+
+        Its log goes to the container's without the values in statements that it shows.
+        """
         run = self._settings.run
         command: list[str | Path] = ["pgpool", "-n", "-D", "-k", run / "key", "-f", run / "pgpool.conf"]
         self._process = subprocess.Popen(
-            [*command, "-a", run / "pool_hba.conf", "-F", run / "pcp.conf"], stdin=subprocess.DEVNULL
+            [*command, "-a", run / "pool_hba.conf", "-F", run / "pcp.conf"],
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
         )
+        assert self._process.stderr is not None  # noqa: S101 (it is a pipe)
+        loglines.carry(self._process.stderr.fileno())
 
     def exit_status(self) -> int | None:
         """Pgpool's exit status, None while it runs."""

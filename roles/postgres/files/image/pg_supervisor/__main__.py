@@ -13,10 +13,13 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+import loglines
+
 from . import settings as settings_file
 from .boot import Boot
 from .commands import CommandError
 from .election import Election
+from .journal import Journal
 from .local import Local, LocalError
 from .member import SERVING, Member
 from .orders import Orders
@@ -47,6 +50,7 @@ class Supervisor:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.local = Local(settings)
+        self.journal = Journal(settings.journal)
         self.server = Server(settings, self.local)
         self.repmgr = Repmgr(settings, self.server)
         self.box = BallotBox(settings.volume / "ballot.json")
@@ -75,6 +79,7 @@ class Supervisor:
         """Serve until the member must stop. Returns the exit status."""
         signal.signal(signal.SIGTERM, self._terminate)
         signal.signal(signal.SIGINT, self._terminate)
+        self.journal.open()
         self.repmgr.write_files()
         self.member.note_term()
         ear = (self.settings.port, self.member, self.election, self.orders, self.seal, self.is_alive)
@@ -212,20 +217,20 @@ class Supervisor:
             log.error("%s", error)
             return False
         finally:
+            self.journal.drain()
             logging.shutdown()
         return True
 
 
 def main() -> int:
     """Run the supervisor. Returns the exit status."""
-    logging.basicConfig(
-        level=logging.INFO, stream=sys.stdout, format="%(asctime)s supervisor %(levelname)s %(message)s"
-    )
+    loglines.configure("postgres.supervisor")
     try:
         settings = settings_file.load(CONFIG, socket.gethostname())
     except (OSError, ValueError, TypeError, KeyError) as error:
         log.error("%s: %s", CONFIG, error)
         return 78
+    loglines.hide((settings.password, settings.app_password))
     # repmgr uses its own setting for it in some commands only.
     os.environ["PGPASSFILE"] = str(settings.passfile)
     try:

@@ -21,8 +21,6 @@ from .settings import Settings
 log = logging.getLogger(__name__)
 
 QUARANTINE = ("listen_addresses=", "primary_conninfo=")
-# PID 1's stderr is the container's log; repmgr starts the server too, and its own output is read by repmgr.
-LOGFILE = "/proc/1/fd/2"
 # What the startup process waits for once it has replayed all the log that lies on the disk.
 IDLE_REPLAY = ("RecoveryRetrieveRetryInterval", "RecoveryWalStream")
 
@@ -83,7 +81,7 @@ class Server:
         """The command that starts the server, with settings ('name=value') that rank above every file."""
         etc = self._settings.etc
         options = " ".join(f"-c {setting}" for setting in (f"config_file={etc}/postgresql.conf", *settings))
-        return [*self._control("-t", "600", "-l", LOGFILE, "-o", options), "start"]
+        return [*self._control("-t", "600", "-l", str(self._settings.journal), "-o", options), "start"]
 
     def _control(self, *options: str) -> list[str]:
         return [str(self._settings.bindir / "pg_ctl"), "-D", str(self._settings.pgdata), "-w", *options]

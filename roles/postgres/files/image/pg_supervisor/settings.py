@@ -64,6 +64,11 @@ class Settings:
         return self.volume / "pg"
 
     @property
+    def journal(self) -> Path:
+        """The pipe that the server's log goes to."""
+        return self.run / "journal"
+
+    @property
     def passfile(self) -> Path:
         """The password file of libpq, in memory."""
         return self.run / "pgpass"

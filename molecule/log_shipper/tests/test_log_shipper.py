@@ -1,0 +1,66 @@
+"""A node's shipper while there is no collector: it takes every line, and keeps it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+from log_lines import SOCKET, send
+from role_lab import process
+from testinfra.host import Host
+
+UNIT = "log_shipper.service"
+QUEUE = "/var/lib/log_shipper"
+
+
+@pytest.fixture(scope="module")
+def node(machines: dict[str, Host]) -> Host:
+    return machines["node-1"]
+
+
+def until(true: Callable[[], bool], what: str) -> None:
+    for _ in range(60):
+        if true():
+            return
+        time.sleep(0.5)
+    pytest.fail(what)
+
+
+def queued(node: Host, text: str) -> bool:
+    """Whether a text is in the queue on the disk."""
+    return bool(node.run("grep --quiet --recursive %s %s", text, QUEUE).rc == 0)
+
+
+def test_it_runs_as_a_user_of_its_own_without_rights(node: Host) -> None:
+    process_id = node.check_output("systemctl show --value --property=MainPID %s", UNIT)
+    status = node.check_output("cat /proc/%s/status", process_id)
+    user = node.check_output("id --user log_shipper")
+    assert f"Uid:\t{user}\t{user}\t{user}\t{user}" in status
+    assert "CapBnd:\t0000000000000000" in status
+
+
+def test_only_root_writes_to_the_socket(node: Host) -> None:
+    assert node.check_output("stat --format '%%U %%a' %s", SOCKET) == "root 600"
+    assert node.check_output("systemctl is-enabled log_shipper.socket") == "enabled"
+
+
+def test_debians_own_service_is_off(node: Host) -> None:
+    assert node.run("systemctl is-active rsyslog.service").rc != 0
+    assert node.run("systemctl is-enabled rsyslog.service").rc != 0
+
+
+def test_a_line_is_on_the_disk_while_the_collector_is_away(node: Host) -> None:
+    send(node, "nginx", "kept line")
+    until(lambda: queued(node, "kept line"), "the line isn't in the queue")
+
+
+def test_a_killed_shipper_keeps_what_it_has_and_gets_what_came_meanwhile(node: Host) -> None:
+    send(node, "nginx", "before NUMBER", 100)
+    before = process(node, UNIT)
+    node.check_output("systemctl kill --signal=SIGKILL %s", UNIT)
+    # Systemd holds the socket: nobody is refused.
+    send(node, "nginx", "meanwhile NUMBER", 5)
+    until(lambda: process(node, UNIT) not in {before, ""}, "the shipper didn't come back")
+    until(lambda: queued(node, "meanwhile 4"), "what came meanwhile isn't in the queue")
+    assert queued(node, "before 9")
