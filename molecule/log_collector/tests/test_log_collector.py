@@ -110,6 +110,20 @@ def test_killed_receiver_and_parser_lose_nothing_and_double_nothing(
         assert len({line["message"][0] for line in lines}) == len(lines) == 200
 
 
+def test_a_receiver_without_its_port_is_started_anew(monitor: Host, node: Host, find: Find) -> None:
+    text = f"after the port {time.time_ns()}"
+    take = f"import socket, time; s = socket.create_server(('{PREFIX}.14', 20514)); time.sleep(300)"
+    monitor.check_output("systemctl stop log_collector.service")
+    monitor.check_output("systemd-run --unit=taker python3 -c %s", take)
+    try:
+        time.sleep(2)
+        assert monitor.run("systemctl start log_collector.service").rc != 0
+    finally:
+        monitor.check_output("systemctl stop taker.service")
+    send(node, "redis-0", f"81:M 26 Nov 2026 13:32:00.000 * {text}")
+    wait(find, {"match_phrase": {"message": text}}, seconds=60)
+
+
 def starts(node: Host) -> int:
     """How often systemd has started the shipper anew."""
     return int(node.check_output("systemctl show --value --property=NRestarts log_shipper.service"))
