@@ -24,8 +24,9 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-#: Seconds after which nobody writes to a file any more: each is for one minute.
-_QUIET = 90
+#: Seconds after which nobody writes to a file any more: each is for one minute, and the receiver holds it open for three at
+#: most when no line follows.
+_QUIET = 240
 #: Ids that Elasticsearch is asked for at once, and lines that it answers at most: an id can be in two.
 _AT_ONCE, _ANSWERS = 4000, 10000
 
