@@ -148,6 +148,17 @@ def test_a_receiver_of_another_name_costs_no_line(monitor: Host, node: Host, fin
     wait(find, {"match_phrase": {"message": text}}, 500 - kills, seconds=60)
 
 
+def test_what_was_sent_and_not_acknowledged_dies_with_both(monitor: Host, node: Host, find: Find) -> None:
+    text = f"window {time.time_ns()}"
+    monitor.check_output("systemctl kill --signal=SIGSTOP log_collector.service")
+    send(node, "redis-0", f"82:M 26 Nov 2026 13:33:00.000 * {text} NUMBER", 100)
+    time.sleep(2)
+    node.check_output("systemctl kill --signal=SIGKILL log_shipper.service")
+    monitor.check_output("systemctl kill --signal=SIGKILL log_collector.service")
+    # Two lines at most, as the shipper's configuration tells.
+    wait(find, {"match_phrase": {"message": text}}, 98, seconds=60)
+
+
 def test_the_keeper_removes_what_elasticsearch_has(monitor: Host, node: Host, find: Find) -> None:
     send(node, "redis-0", "79:M 26 Nov 2026 13:30:00.000 * line to be removed")
     wait(find, {"match_phrase": {"message": "line to be removed"}})
