@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -91,6 +92,14 @@ def test_what_nothing_takes_is_kept_whole(node: Host, find: Find) -> None:
     (line,) = wait(find, {"match_phrase": {"message": "whole line of the test"}})
     assert line["event.dataset"] == ["unparsed"]
     assert line["message"] == ["<14>1 2026-01-01T00:00:00Z evil evil 1 - [a b='c'] whole line of the test"]
+
+
+def test_a_line_without_a_time_of_its_own_has_dockers(node: Host, find: Find) -> None:
+    text = f"an hour old {time.time_ns()}"
+    before = datetime.now(UTC) - timedelta(hours=1)
+    send(node, "redis-0", text, age=3600)
+    (line,) = wait(find, {"match_phrase": {"message": text}})
+    assert timedelta(0) <= datetime.fromisoformat(line["@timestamp"][0]) - before < timedelta(minutes=1)
 
 
 def test_nobody_without_a_shippers_certificate_is_let_in(node: Host) -> None:
