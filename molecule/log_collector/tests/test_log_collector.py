@@ -169,13 +169,37 @@ def test_what_was_sent_and_not_acknowledged_dies_with_both(monitor: Host, node: 
 
 
 def test_the_keeper_removes_what_elasticsearch_has(monitor: Host, node: Host, find: Find) -> None:
-    send(node, "redis-0", "79:M 26 Nov 2026 13:30:00.000 * line to be removed")
-    wait(find, {"match_phrase": {"message": "line to be removed"}})
-    # As if it were old: the file of this minute is left alone.
-    monitor.check_output("systemctl stop log_collector.service")
-    monitor.check_output("find %s -name '*.json' -exec touch --date='10 minutes ago' {} +", SPOOL)
-    monitor.check_output("systemctl start log_keeper.service")
-    assert monitor.check_output("find %s -name '*.json'", SPOOL) == ""
-    # It found room on the disk, and so has started the receiver.
-    time.sleep(2)
+    text = f"to be removed {time.time_ns()}"
+    # Nobody else removes it.
+    monitor.check_output("systemctl stop log_keeper.timer")
+    try:
+        send(node, "redis-0", f"79:M 26 Nov 2026 13:30:00.000 * {text}")
+        wait(find, {"match_phrase": {"message": text}})
+        assert monitor.check_output("find %s -name '*.json'", SPOOL) != ""
+        # As if it were old: the file of this minute is left alone.
+        monitor.check_output("systemctl stop log_collector.service")
+        monitor.check_output("find %s -name '*.json' -exec touch --date='10 minutes ago' {} +", SPOOL)
+        monitor.check_output("systemctl start log_keeper.service")
+        assert monitor.check_output("find %s -name '*.json'", SPOOL) == ""
+        # Who stopped the receiver starts it.
+        time.sleep(15)
+        assert monitor.run("systemctl is-active log_collector.service").rc != 0
+    finally:
+        monitor.check_output("systemctl start log_collector.service log_keeper.timer")
+
+
+def test_a_disk_that_is_nearly_full_stops_the_receiver_until_there_is_room(monitor: Host) -> None:
+    free = int(monitor.check_output("df --output=avail --block-size=1M %s | tail -n 1", SPOOL))
+    own = "/etc/systemd/system/log_guard.service"
+    monitor.check_output("cp -p %s /run/own.service", own)
+    try:
+        # As if it had to keep more free than there is.
+        monitor.check_output(
+            "sed -i 's/-lt [0-9]*/-lt %s/' %s && systemctl daemon-reload", str(free * 2), own
+        )
+        time.sleep(15)
+        assert monitor.run("systemctl is-active log_collector.service").rc != 0
+    finally:
+        monitor.check_output("mv /run/own.service %s && systemctl daemon-reload", own)
+    time.sleep(15)
     assert monitor.check_output("systemctl is-active log_collector.service") == "active"
