@@ -102,6 +102,31 @@ def test_what_is_too_old_or_too_much_goes_and_is_told(
         assert (text["event.dataset"], text["forum.lost"]) == ("collector", len(gone))
 
 
+@pytest.mark.parametrize(("answers", "lost", "words"), [(True, 1, "1 lines"), (False, 3, "up to 3 lines")])
+def test_only_what_elasticsearch_lacks_is_told_as_lost(
+    keeper: ModuleType, tmp_path: Path, answers: bool, lost: int, words: str
+) -> None:
+    def away(_: Sequence[str]) -> set[str]:
+        raise keeper.ElasticError("connection refused")
+
+    spooled(tmp_path, "1", ["a", "b", "c"])
+    assert not keeper.keep(tmp_path, having("a", "c") if answers else away, 24, 0, NOW)
+    (told,) = tmp_path.glob("*-keeper.json")
+    text = json.loads(json.loads(told.read_text())["message"])
+    assert text["forum.lost"] == lost
+    assert text["message"].startswith(words)
+
+
+def test_an_elasticsearch_that_answers_for_too_long_is_asked_no_more(
+    keeper: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper.ssl, "create_default_context", lambda cafile: None)
+    elastic = keeper.Elastic("https://127.0.0.1:1", "logs", "ca.crt", "reader", "word")
+    monkeypatch.setattr(keeper.time, "monotonic", lambda: float("inf"))
+    with pytest.raises(keeper.ElasticError, match="more to ask"):
+        elastic.known(["a"])
+
+
 def test_services_log_to_the_shippers_socket_and_never_wait() -> None:
     own = {"image": "i", "logging": {"driver": "none"}}
     made = stack_fragment({"a": {"image": "i"}, "b": own}, {}, {}, {}, {}, log_socket="/run/x")["services"]

@@ -4,7 +4,8 @@
 
 The spool is a directory of files *.json, named after their time, with an object for each line; empty lines are none. A
 file goes when Elasticsearch has the id (event.id) of each line in it. Of the others, files go that are older than
---keep-hours, and the oldest while all have more than --max-bytes; a line in the spool tells how many lines were lost.
+--keep-hours, and the oldest while all have more than --max-bytes; a line in the spool tells how many lines were lost:
+those that Elasticsearch lacks, or, when it doesn't answer, all that were in the files.
 The account's password is read from standard input. The exit status is 0, or 1 when lines were lost or Elasticsearch
 doesn't tell what it has.
 """
@@ -13,20 +14,22 @@ from __future__ import annotations
 
 import argparse
 import base64
+import http.client
 import json
 import ssl
 import sys
 import time
-import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-#: Seconds after which nobody writes to a file any more: each is for one minute, and the receiver holds it open for three at
-#: most when no line follows.
+#: Seconds after which nobody writes to a file any more: each is for one minute, and the receiver holds it open for three
+#: at most when no line follows.
 _QUIET = 240
+#: Seconds that Elasticsearch is asked for, and those in which it has to answer: the bounds are kept in any case.
+_ASKING, _ANSWERING = 120, 60
 #: Ids that Elasticsearch is asked for at once, and lines that it answers at most: an id can be in two.
 _AT_ONCE, _ANSWERS = 4000, 10000
 
@@ -45,10 +48,16 @@ class Elastic:
         self._url = f"{url}/{index}-*/_search"
         word = base64.b64encode(f"{account}:{password}".encode()).decode()
         self._headers = {"Authorization": f"Basic {word}", "Content-Type": "application/json"}
-        self._tls = ssl.create_default_context(cafile=authority)
+        self._opener = urllib.request.build_opener(
+            urllib.request.ProxyHandler({}),
+            urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=authority)),
+        )
+        self._until = time.monotonic() + _ASKING
 
     def known(self, ids: Sequence[str]) -> set[str]:
         """Which of the ids it has. Raises ElasticError."""
+        if time.monotonic() > self._until:
+            raise ElasticError(f"there was more to ask than {_ASKING} s allow")
         question = {
             "size": _ANSWERS,
             "_source": False,
@@ -59,11 +68,11 @@ class Elastic:
             self._url, json.dumps(question).encode(), self._headers
         )
         try:
-            with urllib.request.urlopen(request, timeout=60, context=self._tls) as answer:  # noqa: S310
+            with self._opener.open(request, timeout=_ANSWERING) as answer:
                 hits = json.load(answer)["hits"]["hits"]
-        except (OSError, ValueError, KeyError, urllib.error.URLError) as error:
+            return {hit["fields"]["event.id"][0] for hit in hits}
+        except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError) as error:
             raise ElasticError(str(error)) from error
-        return {hit["fields"]["event.id"][0] for hit in hits}
 
 
 def ids(file: Path) -> Iterator[str]:
@@ -77,13 +86,11 @@ def ids(file: Path) -> Iterator[str]:
                     print(f"<4>file={file.name} event=not_a_line")
 
 
-def taken(file: Path, known: Known) -> bool:
-    """Whether Elasticsearch has all of a file's lines. Raises ElasticError."""
-    wanted = list(ids(file))
-    return all(
-        known(part) >= set(part)
-        for part in (wanted[n : n + _AT_ONCE] for n in range(0, len(wanted), _AT_ONCE))
-    )
+def lacking(file: Path, known: Known) -> int:
+    """How many of a file's lines Elasticsearch doesn't have. Raises ElasticError."""
+    wanted = sorted(set(ids(file)))
+    parts = (wanted[n : n + _AT_ONCE] for n in range(0, len(wanted), _AT_ONCE))
+    return sum(len(set(part) - known(part)) for part in parts)
 
 
 def too_many(files: Sequence[Path], keep_hours: float, max_bytes: int, now: float) -> list[Path]:
@@ -99,15 +106,15 @@ def too_many(files: Sequence[Path], keep_hours: float, max_bytes: int, now: floa
     return gone
 
 
-def told(spool: Path, lost: int, now: float) -> None:
-    """Write a line of its own to the spool, which tells how many were lost."""
+def told(spool: Path, lost: int, sure: bool, now: float) -> None:
+    """Write a line of its own to the spool, which tells how many were lost, or that it is no more than that."""
     time_of_it = datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds")
     text = {
         "@timestamp": time_of_it,
         "event.dataset": "collector",
         "log.level": "error",
         "forum.lost": lost,
-        "message": f"{lost} lines fell out of the spool before Elasticsearch took them",
+        "message": f"{'' if sure else 'up to '}{lost} lines fell out of the spool before Elasticsearch took them",
     }
     line = {
         "@timestamp": time_of_it,
@@ -125,29 +132,32 @@ def keep(spool: Path, known: Known, keep_hours: float, max_bytes: int, now: floa
     """Remove what Elasticsearch has, and then what is too old or too much; whether all is well."""
     well = True
     quiet = [file for file in sorted(spool.glob("*.json")) if file.stat().st_mtime < now - _QUIET]
-    left: list[Path] = []
+    # How many lines Elasticsearch lacks; None where it wasn't told.
+    left: dict[Path, int | None] = dict.fromkeys(quiet)
     removed = 0
     try:
         for file in quiet:
-            if taken(file, known):
+            left[file] = lacking(file, known)
+            if left[file] == 0:
                 file.unlink()
+                del left[file]
                 removed += 1
-            else:
-                left.append(file)
     except ElasticError as error:
         print(f"<3>event=no_answer reason={json.dumps(str(error))}")
         well = False
-        left = [file for file in quiet if file.exists()]
-    lost = 0
-    for file in too_many(left, keep_hours, max_bytes, now):
-        lost += sum(1 for _ in ids(file))
+    lost, sure = 0, True
+    for file in too_many(list(left), keep_hours, max_bytes, now):
+        lines = left.pop(file)
+        sure = sure and lines is not None
+        lost += len(set(ids(file))) if lines is None else lines
         file.unlink()
-        left.remove(file)
     if lost:
         print(f"<3>event=lost lines={lost}")
-        told(spool, lost, now)
+        told(spool, lost, sure, now)
         well = False
-    print(f"<6>event=kept removed={removed} waiting={len(left)} since={left[0].stem if left else ''}")
+    print(
+        f"<6>event=kept removed={removed} waiting={len(left)} since={next(iter(left)).stem if left else ''}"
+    )
     return well
 
 
