@@ -25,8 +25,8 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-#: Seconds after which nobody writes to a file any more: each is for one minute, and the receiver holds it open for three
-#: at most when no line follows.
+#: Seconds after which nobody writes to a file any more: each is for one minute, and the receiver holds it open for
+#: three at most when no line follows.
 _QUIET = 240
 #: Seconds that Elasticsearch is asked for, and those in which it has to answer: the bounds are kept in any case.
 _ASKING, _ANSWERING = 120, 60
