@@ -300,11 +300,12 @@ def source_problems(settings: Mapping[str, object]) -> list[str]:
     """Whether what comes from a vendor has the vendor's repository, and what comes from a file has the file.
 
     settings: variable -> rendered value; NAME_source that is vendor needs NAME_repository where there is such a
-    variable, since no host of a repository stands in a role; one that is path needs NAME_path. Returns sentences with
-    the remedy, sorted by name.
+    variable, since no host of a repository stands in a role, and one that is logstash NAME_logstash_repository; one
+    that is path needs NAME_path. Returns sentences with the remedy, sorted by name.
     """
     needs = {
         "vendor": ("_repository", "describe the vendor's repository there"),
+        "logstash": ("_logstash_repository", "describe the vendor's repository there"),
         "path": ("_path", "name a file of the control machine there"),
     }
     return [

@@ -274,10 +274,13 @@ def test_what_comes_from_a_vendor_or_a_file_needs_its_repository_or_its_path() -
         "e_repository": {},
         "f_source": "path",
         "f_path": "/opt/program",
+        "g_source": "logstash",
+        "g_logstash_repository": {},
     }
-    first, second = source_problems(settings)
+    first, second, third = source_problems(settings)
     assert first.startswith("a_source is vendor, but a_repository is empty: ")
     assert second.startswith("e_source is path, but e_path is empty: ")
+    assert third.startswith("g_source is logstash, but g_logstash_repository is empty: ")
 
 
 def test_filters_are_published() -> None:
