@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -59,8 +60,9 @@ def wait(find: Find, query: dict[str, Any], count: int = 1, seconds: float = 10)
 
 
 def test_a_line_arrives_with_its_fields_and_types(node: Host, find: Find) -> None:
-    send(node, "redis-0", "77:M 26 Nov 2026 13:28:42.123 * first line of the test")
-    (line,) = wait(find, {"match_phrase": {"message": "first line of the test"}})
+    text = f"first line {time.time_ns()}"
+    send(node, "redis-0", f"77:M 26 Nov 2026 13:28:42.123 * {text}")
+    (line,) = wait(find, {"match_phrase": {"message": text}})
     assert line["event.dataset"] == ["redis"]
     assert line["service.name"] == ["redis-0"]
     assert line["host.name"] == ["node-1"]
@@ -73,25 +75,27 @@ def test_a_line_arrives_with_its_fields_and_types(node: Host, find: Find) -> Non
 
 def test_json_is_taken_apart_and_nothing_in_it_is_another_field(node: Host, find: Find) -> None:
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    path = f"/t/json/{time.time_ns()}/"
     text = {
         "@timestamp": now,
         "event.dataset": "nginx.access",
-        "url.path": "/t/json-of-the-test/1/",
+        "url.path": path,
         "http.response.status_code": 404,
         "user_agent.original": '"}{"url.path":"/forged","event.dataset":"misago.access"',
     }
     send(node, "nginx", json.dumps(text))
-    (line,) = wait(find, {"term": {"url.path": "/t/json-of-the-test/1/"}})
+    (line,) = wait(find, {"term": {"url.path": path}})
     assert line["event.dataset"] == ["nginx.access"]
     assert line["http.response.status_code"] == [404]
     assert line["user_agent.original"] == [text["user_agent.original"]]
 
 
 def test_what_nothing_takes_is_kept_whole(node: Host, find: Find) -> None:
-    send(node, "redis-0", "<14>1 2026-01-01T00:00:00Z evil evil 1 - [a b='c'] whole line of the test")
-    (line,) = wait(find, {"match_phrase": {"message": "whole line of the test"}})
+    text = f"<14>1 2026-01-01T00:00:00Z evil evil 1 - [a b='c'] whole {time.time_ns()}"
+    send(node, "redis-0", text)
+    (line,) = wait(find, {"match_phrase": {"message": text}})
     assert line["event.dataset"] == ["unparsed"]
-    assert line["message"] == ["<14>1 2026-01-01T00:00:00Z evil evil 1 - [a b='c'] whole line of the test"]
+    assert line["message"] == [text]
 
 
 def test_a_line_without_a_time_of_its_own_has_dockers(node: Host, find: Find) -> None:
@@ -138,11 +142,17 @@ def test_killed_receiver_and_parser_lose_nothing_and_double_nothing(
     monitor: Host, node: Host, find: Find
 ) -> None:
     for unit in ("log_collector.service", "log_parser.service"):
-        send(node, "redis-0", f"78:M 26 Nov 2026 13:29:00.000 * {unit} NUMBER begins", 100)
-        monitor.check_output("systemctl kill --signal=SIGKILL %s", unit)
-        send(node, "redis-0", f"78:M 26 Nov 2026 13:29:01.000 * {unit} NUMBER ends", 100)
-        lines = wait(find, {"match_phrase": {"message": unit}}, 200, seconds=60)
-        assert len({line["message"][0] for line in lines}) == len(lines) == 200
+        text = f"{unit} {time.time_ns()}"
+        with ThreadPoolExecutor() as pool:
+            sent = pool.submit(
+                send, node, "redis-0", f"78:M 26 Nov 2026 13:29:00.000 * {text} NUMBER", 500, 0.02
+            )
+            time.sleep(3)
+            monitor.check_output("systemctl kill --signal=SIGKILL %s", unit)
+            assert not sent.done(), "all was sent before anything was killed"
+            sent.result()
+        lines = wait(find, {"match_phrase": {"message": text}}, 500, seconds=60)
+        assert len({line["message"][0] for line in lines}) == len(lines) == 500
 
 
 def test_a_receiver_without_its_port_is_started_anew(monitor: Host, node: Host, find: Find) -> None:
