@@ -33,8 +33,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Drills come last, and before them a node is drained: they break what the others test."""
-    late = ["test_nodes.py", "test_drills.py"]
+    """Drills come last; before them a node is drained, and the logs' way is cut: they break what others test."""
+    late = ["test_logs.py", "test_log_outage.py", "test_nodes.py", "test_drills.py"]
     items.sort(key=lambda item: late.index(item.path.name) + 1 if item.path.name in late else 0)
 
 
