@@ -94,8 +94,11 @@ def test_a_template_is_of_its_indices_alone_and_takes_values_of_other_types() ->
 
 
 @pytest.fixture(scope="module")
-def rendered(collections: None) -> Callable[[str], str]:
-    """A function that renders a template of the role, or an expression, with what its defaults and the product say."""
+def rendered(collections: None) -> Callable[..., str]:
+    """A function that renders a template of the role, or an expression, with what its defaults and the product say.
+
+    A variable that it is given besides comes before those.
+    """
     loader = DataLoader()
     variables: dict[str, Any] = {}
     for path in (
@@ -115,19 +118,18 @@ def rendered(collections: None) -> Callable[[str], str]:
     }
     for name in ("writer", "reader", "alarms", "operator", "keeper"):
         variables[f"elasticsearch_{name}_password"] = f"password of {name}"
-    templar = Templar(loader=loader, variables=variables)
 
-    def render(name: str) -> str:
+    def render(name: str, **given: object) -> str:
         text = (
             (ROLE / "templates" / name).read_text() if name.endswith(".j2") else f"{{{{ {name} | to_json }}}}"
         )
-        return str(templar.template(trust_as_template(text)))
+        return str(Templar(loader=loader, variables=variables | given).template(trust_as_template(text)))
 
     return render
 
 
 def test_its_configuration_is_one_that_nobody_enters_without_a_password(
-    rendered: Callable[[str], str],
+    rendered: Callable[..., str],
 ) -> None:
     settings = yaml.safe_load(rendered("elasticsearch.yml.j2"))
     security = settings["xpack.security"]
@@ -143,13 +145,26 @@ def test_its_configuration_is_one_that_nobody_enters_without_a_password(
     assert settings["node.store.allow_mmap"] is False
 
 
-def test_what_stays_free_is_ordered_as_elasticsearch_wants_it(rendered: Callable[[str], str]) -> None:
+def test_the_vendor_s_programs_read_our_files(rendered: Callable[..., str]) -> None:
+    tasks = yaml.safe_load((ROLE / "tasks" / "vendor.yml").read_text())
+    (told,) = (
+        task["ansible.builtin.copy"] for task in tasks if task.get("register") == "__elasticsearch_defaults"
+    )
+    variables = {"elasticsearch_source": "vendor", "text": trust_as_template(told["content"])}
+    lines = json.loads(rendered("text", **variables)).splitlines()
+    assert "ES_PATH_CONF=/etc/forum/elasticsearch" in lines
+    read = json.loads(rendered("__elasticsearch_read", **variables))
+    assert {told["dest"], "/etc/forum/elasticsearch/elasticsearch.yml"} <= set(read)
+    assert told["dest"] not in json.loads(rendered("__elasticsearch_read"))
+
+
+def test_what_stays_free_is_ordered_as_elasticsearch_wants_it(rendered: Callable[..., str]) -> None:
     marks = yaml.safe_load(rendered("elasticsearch.yml.j2"))["cluster.routing.allocation.disk.watermark"]
     low, high, flood = (int(marks[name].removesuffix("mb")) for name in ("low", "high", "flood_stage"))
     assert low > high > flood
 
 
-def test_each_account_may_do_what_it_is_for_and_no_more(rendered: Callable[[str], str]) -> None:
+def test_each_account_may_do_what_it_is_for_and_no_more(rendered: Callable[..., str]) -> None:
     roles = yaml.safe_load(rendered("roles.yml.j2"))
     assert set(roles) == {"writer", "reader", "operator", "keeper"}
     for name, role in roles.items():
@@ -167,12 +182,12 @@ def test_each_account_may_do_what_it_is_for_and_no_more(rendered: Callable[[str]
     assert lines == ["keeper:keeper", "operator:operator", "reader:reader,alarms", "writer:writer"]
 
 
-def test_no_password_stands_in_a_file_that_others_read(rendered: Callable[[str], str]) -> None:
+def test_no_password_stands_in_a_file_that_others_read(rendered: Callable[..., str]) -> None:
     for template in (ROLE / "templates").iterdir():
         assert "password of" not in rendered(template.name), template.name
 
 
-def test_its_unit_is_for_its_own_machine_and_the_operators(rendered: Callable[[str], str]) -> None:
+def test_its_unit_is_for_its_own_machine_and_the_operators(rendered: Callable[..., str]) -> None:
     unit = rendered("elasticsearch.service.j2").splitlines()
     assert "IPAddressDeny=any" in unit
     assert "IPAddressAllow=localhost 192.0.2.14 198.51.100.0/24" in unit
@@ -180,7 +195,7 @@ def test_its_unit_is_for_its_own_machine_and_the_operators(rendered: Callable[[s
     assert "SuccessExitStatus=143" in unit
 
 
-def test_the_fields_of_all_components_go_together(rendered: Callable[[str], str]) -> None:
+def test_the_fields_of_all_components_go_together(rendered: Callable[..., str]) -> None:
     tags = json.loads(rendered("__elasticsearch_tags"))
     logs = [yaml.safe_load(path.read_text())["fields"] for path in ROOT.glob("roles/*/files/log/log.yml")]
     fields = log_fields(logs)
