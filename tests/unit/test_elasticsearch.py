@@ -209,9 +209,11 @@ def index(name: str, size: int = 1, made: datetime = NOW) -> Any:
     return keeper.Index(name, keeper.begins(name, made), size)
 
 
-def gone(*indices: Any, keep_days: int = 14, max_bytes: int = 1000) -> list[tuple[str, str, bool]]:
+def gone(
+    *indices: Any, keep_days: int = 14, max_bytes: int = 1000, lacking: int = 0
+) -> list[tuple[str, str, bool]]:
     """Name and reason of what has to go, and whether nothing is left then."""
-    found = keeper.removals(indices, NOW, keep_days, max_bytes)
+    found = keeper.removals(indices, NOW, keep_days, max_bytes, lacking)
     return [(one.index.name.removeprefix("forum-logs-"), one.reason, one.newest) for one in found]
 
 
@@ -230,6 +232,17 @@ def test_the_oldest_go_until_the_rest_takes_no_more_than_allowed() -> None:
     assert gone(day(0, 400), day(1, 600)) == []
     assert gone(day(0, 1001), day(1, 5)) == [("2026.11.25", "bytes", False), ("2026.11.26", "bytes", True)]
     assert gone() == []
+
+
+def test_the_oldest_go_until_enough_of_the_disk_is_free_but_never_the_newest() -> None:
+    days = [day(back, 100) for back in (0, 1, 2)]
+    assert gone(*days, lacking=-1) == gone(*days, lacking=0) == []
+    assert gone(*days, lacking=100) == [("2026.11.24", "disk", False)]
+    assert gone(*days, lacking=101) == [("2026.11.24", "disk", False), ("2026.11.25", "disk", False)]
+    assert gone(*days, lacking=10**9) == gone(*days, lacking=101)
+    # What goes for its age counts.
+    assert gone(day(0, 100), day(1, 100), day(20, 100), lacking=100) == [("2026.11.06", "age", False)]
+    assert gone(day(0), lacking=10**9) == gone(lacking=10**9) == []
 
 
 @pytest.mark.parametrize(
@@ -289,7 +302,9 @@ class Stage:
         return status
 
     def retain(self) -> int:
-        return self.run("retain", "--index", "forum-logs", "--keep-days", "14", "--max-bytes", "1000")
+        return self.run(
+            "retain", "--index", "forum-logs", "--keep-days", "14", "--max-bytes", "1000", "--min-free", "500"
+        )
 
 
 @pytest.fixture
@@ -309,11 +324,12 @@ def row(name: str, size: str | None = "1", health: str = "green") -> dict[str, s
     return {"index": name, "creation.date": made, "store.size": size, "health": health}
 
 
-def holds(*rows: dict[str, str | None], blocks: dict[str, str] | None = None) -> None:
-    """What the server has, and which blocks of which value are on its indices."""
+def holds(*rows: dict[str, str | None], blocks: dict[str, str] | None = None, free: int = 500) -> None:
+    """What the server has, which blocks of which value are on its indices, and the free bytes of its disk."""
     settings = {name: {"settings": {"index.blocks.write": value}} for name, value in (blocks or {}).items()}
     Elasticsearch.answers |= {
         "GET /_cat/indices/forum-logs-*": (200, list(rows)),
+        "GET /_cat/allocation": (200, [{"disk.avail": None}, {"disk.avail": str(free)}]),
         "GET /forum-logs-*/_settings/index.blocks.*": (200, settings),
     }
     Elasticsearch.answers |= {f"DELETE /{one['index']}": (200, {"acknowledged": True}) for one in rows}
@@ -330,6 +346,13 @@ def test_what_is_old_is_deleted_and_told(stage: Stage, capsys: pytest.CaptureFix
     assert told == "<6>event=index-deleted index=forum-logs-2020.01.01 reason=age bytes=0\n"
     # Of the account that the command line names, with the password of standard input.
     assert {account for _, _, account in Elasticsearch.asked} == {"Basic a2VlcGVyOnNlY3JldCB3b3Jk"}
+
+
+def test_a_full_disk_costs_the_oldest(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+    today, before = (f"forum-logs-{datetime.now(UTC) - timedelta(days=back):%Y.%m.%d}" for back in (0, 1))
+    holds(row(today, "7"), row(before, "9"), free=499)
+    assert stage.retain() == 0
+    assert capsys.readouterr().out == f"<6>event=index-deleted index={before} reason=disk bytes=9\n"
 
 
 def test_an_index_that_takes_no_line_is_an_error(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,7 @@
-"""Keeps the log lines in Elasticsearch: deletes what is old, and copies what a backup brought back.
+r"""Keeps the log lines in Elasticsearch: deletes what is old, and copies what a backup brought back.
 
-    log_keeper.py --url URL --authority FILE --account NAME retain --index forum-logs --keep-days 14 --max-bytes 1000000
+    log_keeper.py --url URL --authority FILE --account NAME retain --index forum-logs --keep-days 14 \
+        --max-bytes 1000000 --min-free 500000
     log_keeper.py --url URL --authority FILE --account NAME copy SOURCE TARGET
 
 The account's password is read from standard input, so that it is in no list of processes. What happens is told line by
@@ -45,7 +46,7 @@ class Index:
 
 @dataclass(frozen=True)
 class Removal:
-    """An index that has to go, and whether for its age or because all of them take too much."""
+    """An index that has to go, why (age, bytes or disk), and whether none is left then."""
 
     index: Index
     reason: str
@@ -66,9 +67,12 @@ def begins(name: str, made: datetime) -> datetime:
         return made
 
 
-def removals(indices: Sequence[Index], now: datetime, keep_days: int, max_bytes: int) -> list[Removal]:
+def removals(
+    indices: Sequence[Index], now: datetime, keep_days: int, max_bytes: int, lacking: int
+) -> list[Removal]:
     """What has to go, the oldest first: what is too old, and then so many that the rest takes no more than max_bytes.
 
+    lacking: bytes that the disk has too few free; as many go, but never the newest index: others fill the disk, too.
     An index is too old when all of its day is; so each line is kept for keep_days at least, if there is room.
     """
     kept = sorted(indices, key=lambda index: (index.since, index.name))
@@ -79,6 +83,8 @@ def removals(indices: Sequence[Index], now: datetime, keep_days: int, max_bytes:
             reason = "age"
         elif sum(index.size for index in kept) > max_bytes:
             reason = "bytes"
+        elif len(kept) > 1 and sum(removal.index.size for removal in gone) < lacking:
+            reason = "disk"
         else:
             break
         gone.append(Removal(kept.pop(0), reason, newest=not kept))
@@ -125,6 +131,12 @@ class Elastic:
             for row in self.ask("GET", f"/_cat/indices/{index}-*?{wanted}")
         ]
 
+    def free(self) -> int:
+        """Bytes of the disk that are free."""
+        rows = self.ask("GET", "/_cat/allocation?format=json&bytes=b&h=disk.avail")
+        # A row of what lies on no disk tells none.
+        return min(int(row["disk.avail"]) for row in rows if row["disk.avail"])
+
     def blocks(self, index: str) -> Iterator[tuple[str, str]]:
         """What keeps lines out, as a full disk does: name of the index, name of the block."""
         found = self.ask(
@@ -153,10 +165,10 @@ def tell(level: int, event: str, **facts: object) -> None:
     print(f"<{level}>{' '.join(words)}", flush=True)
 
 
-def retain(elastic: Elastic, index: str, keep_days: int, max_bytes: int) -> int:
+def retain(elastic: Elastic, index: str, keep_days: int, max_bytes: int, min_free: int) -> int:
     """Delete what has to go, and tell what keeps new lines out. Returns the exit status."""
     indices, worst = elastic.indices(index), _INFO
-    for removal in removals(indices, datetime.now(UTC), keep_days, max_bytes):
+    for removal in removals(indices, datetime.now(UTC), keep_days, max_bytes, min_free - elastic.free()):
         elastic.ask("DELETE", f"/{removal.index.name}")
         # The newest took today's lines with it.
         level = _ERROR if removal.newest and removal.reason == "bytes" else _INFO
@@ -204,6 +216,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     retention.add_argument("--index", required=True)
     retention.add_argument("--keep-days", type=int, required=True)
     retention.add_argument("--max-bytes", type=int, required=True)
+    retention.add_argument("--min-free", type=int, required=True)
     copying = commands.add_parser("copy")
     copying.add_argument("source")
     copying.add_argument("target")
@@ -211,7 +224,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     elastic = Elastic(given.url, given.authority, given.account, sys.stdin.readline().rstrip("\n"))
     try:
         if given.command == "retain":
-            return retain(elastic, given.index, given.keep_days, given.max_bytes)
+            return retain(elastic, given.index, given.keep_days, given.max_bytes, given.min_free)
         return copy(elastic, given.source, given.target)
     except ElasticError as error:
         tell(_ERROR, f"{given.command}-failed", reason=error)
