@@ -263,7 +263,8 @@ def test_no_index_stays_for_good_whatever_its_name(name: str, made: datetime, si
 class Elasticsearch(BaseHTTPRequestHandler):
     """Answers as told, and remembers what it was asked."""
 
-    answers: dict[str, tuple[int, object]]
+    #: Status and answer by method and path; of a list, one after the other.
+    answers: dict[str, tuple[int, object] | list[tuple[int, object]]]
     asked: list[tuple[str, str, str]]
 
     def do_GET(self) -> None:
@@ -272,9 +273,8 @@ class Elasticsearch(BaseHTTPRequestHandler):
         self.asked.append(
             (f"{self.command} {path}", self.rfile.read(length).decode(), self.headers["Authorization"])
         )
-        status, answer = self.answers.get(
-            f"{self.command} {path}", (404, {"error": {"reason": "no such thing"}})
-        )
+        told = self.answers.get(f"{self.command} {path}", (404, {"error": {"reason": "no such thing"}}))
+        status, answer = told.pop(0) if isinstance(told, list) else told
         body = json.dumps(answer).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
@@ -381,7 +381,25 @@ def test_what_can_not_be_deleted_is_an_error(stage: Stage, capsys: pytest.Captur
     assert capsys.readouterr().out == f"<3>event=retain-failed reason={reason}\n"
 
 
-@pytest.mark.parametrize("answer", [(401, "no error"), (500, {"error": None}), (404, [])])
+def test_what_a_backup_reads_is_left_to_a_later_run_and_the_rest_goes(
+    stage: Stage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    holds(row("forum-logs-2020.01.01"), row("forum-logs-2020.01.02"))
+    error = {
+        "type": "snapshot_in_progress_exception",
+        "reason": "Cannot delete indices that are being snapshotted",
+    }
+    Elasticsearch.answers["DELETE /forum-logs-2020.01.01"] = (400, {"error": error})
+    assert stage.retain() == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "<6>event=index-in-backup index=forum-logs-2020.01.01 reason=age",
+        "<6>event=index-deleted index=forum-logs-2020.01.02 reason=age bytes=1",
+    ]
+
+
+@pytest.mark.parametrize(
+    "answer", [(401, "no error"), (400, {"error": "text"}), (500, {"error": None}), (404, [])]
+)
 def test_an_answer_that_is_none_is_an_error(
     stage: Stage, answer: tuple[int, object], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -390,30 +408,55 @@ def test_an_answer_that_is_none_is_an_error(
     assert capsys.readouterr().out.startswith("<3>event=retain-failed reason=")
 
 
-def copies(stage: Stage, *statuses: int) -> int:
-    """The exit status of a copy of a page of lines, each of which is answered with a status."""
-    hits = [{"_id": str(place), "_source": {"message": "x\ny"}} for place in range(len(statuses))]
-    items = [{"create": {"status": status, "error": {"reason": "because"}}} for status in statuses]
+def copies(stage: Stage, *pages: tuple[int, ...]) -> int:
+    """The exit status of a copy of pages of lines, each of which is answered with a status."""
+    found, taken = [], []
+    for number, statuses in enumerate((*pages, ())):
+        hits = [
+            {"_id": f"{number}-{place}", "_source": {"message": "x\ny"}} for place in range(len(statuses))
+        ]
+        found.append((200, {"_scroll_id": f"after {number}", "hits": {"hits": hits}}))
+        items = [{"create": {"status": status, "error": {"reason": "because"}}} for status in statuses]
+        taken.append((200, {"items": items}))
     Elasticsearch.answers = {
-        "POST /old/_search": (200, {"_scroll_id": "s", "hits": {"hits": hits}}),
-        "POST /new/_bulk": (200, {"items": items}),
-        "POST /_search/scroll": (200, {"_scroll_id": "s", "hits": {"hits": []}}),
+        "POST /old/_search": found[0],
+        "POST /_search/scroll": [*found[1:]],
+        "POST /new/_bulk": [*taken],
     }
     return stage.run("copy", "old", "new", account="operator")
+
+
+def sent(path: str) -> list[list[Any]]:
+    """The lines of JSON of each request to a path."""
+    return [
+        [json.loads(line) for line in body.splitlines()]
+        for what, body, _ in Elasticsearch.asked
+        if what == path
+    ]
 
 
 def test_lines_are_copied_and_those_that_are_there_left(
     stage: Stage, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert copies(stage, 201, 409, 201) == 0
+    assert copies(stage, (201, 409, 201)) == 0
     assert capsys.readouterr().out == "<6>event=lines-copied source=old target=new copied=2 there=1\n"
-    (body,) = [body for what, body, _ in Elasticsearch.asked if what == "POST /new/_bulk"]
-    lines = [json.loads(line) for line in body.splitlines()]
-    assert lines[:2] == [{"create": {"_id": "0"}}, {"message": "x\ny"}]
+    (lines,) = sent("POST /new/_bulk")
+    assert lines[:2] == [{"create": {"_id": "0-0"}}, {"message": "x\ny"}]
+
+
+def test_all_pages_of_lines_are_copied(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+    assert copies(stage, (201, 409), (409, 201)) == 0
+    assert capsys.readouterr().out == "<6>event=lines-copied source=old target=new copied=2 there=2\n"
+    assert [[line["create"]["_id"] for line in lines[::2]] for lines in sent("POST /new/_bulk")] == [
+        ["0-0", "0-1"],
+        ["1-0", "1-1"],
+    ]
+    # Each page is asked for by what the one before said.
+    assert [lines[0]["scroll_id"] for lines in sent("POST /_search/scroll")] == ["after 0", "after 1"]
 
 
 def test_a_line_that_is_not_taken_ends_the_copy(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
-    assert copies(stage, 201, 429) == 1
+    assert copies(stage, (201, 429)) == 1
     assert (
         capsys.readouterr().out == '<3>event=copy-failed reason="a line of old isn\'t taken: 429, because"\n'
     )

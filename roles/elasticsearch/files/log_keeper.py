@@ -26,12 +26,18 @@ from typing import Any
 _DAY = re.compile(r"-(\d{4}\.\d\d\.\d\d)$", re.ASCII)
 _PLAIN = re.compile(r"[\w.:/-]+")
 _ERROR, _INFO = 3, 6
+#: How Elasticsearch calls it that an index can't go while a backup reads it.
+_IN_BACKUP = "snapshot_in_progress_exception"
 #: Lines that are copied at once; with the longest that the collector takes they are still less than a request may have.
 _AT_ONCE = 500
 
 
 class ElasticError(Exception):
-    """Elasticsearch didn't answer, or refused something."""
+    """Elasticsearch didn't answer, or refused something; then kind is its own name of the error."""
+
+    def __init__(self, text: str, kind: str = "") -> None:
+        super().__init__(text)
+        self.kind = kind
 
 
 @dataclass(frozen=True)
@@ -113,7 +119,8 @@ class Elastic:
             with self._opener.open(request, timeout=120) as answer:
                 return json.load(answer)
         except urllib.error.HTTPError as error:
-            raise ElasticError(f"{method} {path}: {_said(error)}") from error
+            kind, reason = _said(error)
+            raise ElasticError(f"{method} {path}: {error.code}{reason}", kind) from error
         except (OSError, ValueError) as error:
             raise ElasticError(f"{method} {path}: {error}") from error
 
@@ -148,12 +155,13 @@ class Elastic:
                     yield name, setting.removeprefix("index.blocks.")
 
 
-def _said(error: urllib.error.HTTPError) -> str:
-    """The status, and the reason that Elasticsearch gives."""
+def _said(error: urllib.error.HTTPError) -> tuple[str, str]:
+    """The name that Elasticsearch gives the error, and its reason after a comma; both empty where it gives none."""
     try:
-        return f"{error.code}, {json.load(error)['error']['reason']}"
-    except (OSError, ValueError, KeyError, TypeError):
-        return str(error.code)
+        told = json.load(error)["error"]
+        return str(told.get("type", "")), f", {told['reason']}"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return "", ""
 
 
 def tell(level: int, event: str, **facts: object) -> None:
@@ -169,7 +177,14 @@ def retain(elastic: Elastic, index: str, keep_days: int, max_bytes: int, min_fre
     """Delete what has to go, and tell what keeps new lines out. Returns the exit status."""
     indices, worst = elastic.indices(index), _INFO
     for removal in removals(indices, datetime.now(UTC), keep_days, max_bytes, min_free - elastic.free()):
-        elastic.ask("DELETE", f"/{removal.index.name}")
+        try:
+            elastic.ask("DELETE", f"/{removal.index.name}")
+        except ElasticError as error:
+            if error.kind != _IN_BACKUP:
+                raise
+            # A later run deletes it, when the backup is made.
+            tell(_INFO, "index-in-backup", index=removal.index.name, reason=removal.reason)
+            continue
         # The newest took today's lines with it.
         level = _ERROR if removal.newest and removal.reason == "bytes" else _INFO
         worst = min(worst, level)
