@@ -121,7 +121,9 @@ def rendered(collections: None) -> Callable[..., str]:
 
     def render(name: str, **given: object) -> str:
         text = (
-            (ROLE / "templates" / name).read_text() if name.endswith(".j2") else f"{{{{ {name} | to_json }}}}"
+            (ROLE / "templates" / name).read_text()
+            if name.endswith(".j2")
+            else f"{{{{ ({name}) | to_json }}}}"
         )
         return str(Templar(loader=loader, variables=variables | given).template(trust_as_template(text)))
 
@@ -162,6 +164,25 @@ def test_what_stays_free_is_ordered_as_elasticsearch_wants_it(rendered: Callable
     marks = yaml.safe_load(rendered("elasticsearch.yml.j2"))["cluster.routing.allocation.disk.watermark"]
     low, high, flood = (int(marks[name].removesuffix("mb")) for name in ("low", "high", "flood_stage"))
     assert low > high > flood
+
+
+def test_numbers_of_the_command_line_are_numbers_though_they_come_as_texts(
+    rendered: Callable[..., str],
+) -> None:
+    numbers = {"heap_mb": 600, "keep_days": 3, "max_mb": 4000, "free_mb": 301}
+    given = {f"elasticsearch_{name}": number for name, number in numbers.items()}
+    texts = {name: str(number) for name, number in given.items()}
+    templates = [path.name for path in (ROLE / "templates").glob("*.j2")]
+    for name in [*templates, "elasticsearch_memory_mb"]:
+        assert rendered(name, **texts).replace('"', "") == rendered(name, **given).replace('"', ""), name
+    first = yaml.safe_load((ROLE / "tasks" / "main.yml").read_text())[0]
+    checks = first["ansible.builtin.assert"]["that"]
+    assert len(checks) == len(numbers)
+    for condition in checks:
+        assert rendered(condition, **texts) == "true", condition
+        assert rendered(condition, **dict.fromkeys(texts, "0"), elasticsearch_memory_mb="-1") == "false", (
+            condition
+        )
 
 
 def test_each_account_may_do_what_it_is_for_and_no_more(rendered: Callable[..., str]) -> None:

@@ -481,6 +481,7 @@ def test_to_keep_no_backup_is_refused(ansible: Run) -> None:
         ("elasticsearch_source", "floppy", "floppy"),
         ("elasticsearch_port", "many", "elasticsearch_port"),
         ("elasticsearch_keep_days", 0, "elasticsearch_keep_days (0)"),
+        ("elasticsearch_free_mb", "0", "elasticsearch_free_mb (0)"),
         ("elasticsearch_max_mb", 10**9, "lower elasticsearch_max_mb, or mount a larger disk there"),
         ("elasticsearch_memory_mb", 512, "at least one and a half times"),
     ],
