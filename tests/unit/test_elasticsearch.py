@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -281,6 +285,10 @@ def test_no_index_stays_for_good_whatever_its_name(name: str, made: datetime, si
     assert keeper.begins(name, made) == since
 
 
+#: How a new backup's name ends.
+_TIME = re.compile(r"\d{8}t\d{6}z")
+
+
 class Elasticsearch(BaseHTTPRequestHandler):
     """Answers as told, and remembers what it was asked."""
 
@@ -294,15 +302,18 @@ class Elasticsearch(BaseHTTPRequestHandler):
         self.asked.append(
             (f"{self.command} {path}", self.rfile.read(length).decode(), self.headers["Authorization"])
         )
-        told = self.answers.get(f"{self.command} {path}", (404, {"error": {"reason": "no such thing"}}))
+        told = self.answers.get(
+            _TIME.sub("NOW", f"{self.command} {path}"), (404, {"error": {"reason": "no such thing"}})
+        )
         status, answer = told.pop(0) if isinstance(told, list) else told
         body = json.dumps(answer).encode()
         self.send_response(status)
+        self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
 
-    do_POST = do_DELETE = do_GET  # noqa: N815
+    do_PUT = do_POST = do_DELETE = do_GET  # noqa: N815
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
         """Nothing: the test tells."""
@@ -481,3 +492,95 @@ def test_a_line_that_is_not_taken_ends_the_copy(stage: Stage, capsys: pytest.Cap
     assert (
         capsys.readouterr().out == '<3>event=copy-failed reason="a line of old isn\'t taken: 429, because"\n'
     )
+
+
+SNAPSHOTS = "/_snapshot/backup"
+
+
+@pytest.fixture
+def play(stage: Stage, tmp_path: Path) -> Callable[..., str]:
+    """A function that runs a playbook of the logs against the server, and gives back what Ansible says."""
+    shutil.copy(certifi.where(), tmp_path / "ca.crt")
+    machine = {
+        "ansible_connection": "local",
+        "ansible_become": False,
+        "ansible_python_interpreter": sys.executable,
+        "elasticsearch_url": f"http://127.0.0.1:{stage.port}",
+        "elasticsearch_index": "forum-logs",
+        "elasticsearch_operator_password": "secret word",
+        "__elasticsearch_files": str(tmp_path),
+    }
+    inventory = tmp_path / "hosts.yml"
+    inventory.write_text(json.dumps({"monitoring": {"hosts": {"monitor": None}}}))
+    ends = {"snapshot": {"state": "SUCCESS", "shards": {"failed": 0}}}
+    states = {"1": "SUCCESS", "2": "FAILED", "3": "IN_PROGRESS", "4": "SUCCESS", "5": "PARTIAL"}
+    backups = [
+        {"snapshot": f"forum-logs-{number}", "state": state, "indices": ["forum-logs-x"]}
+        for number, state in states.items()
+    ]
+    Elasticsearch.answers = {
+        f"PUT {SNAPSHOTS}": (200, {}),
+        f"PUT {SNAPSHOTS}/forum-logs-NOW": (200, ends),
+        f"GET {SNAPSHOTS}/forum-logs-*": (200, {"snapshots": backups}),
+        f"POST {SNAPSHOTS}/forum-logs-4/_restore": (200, ends),
+        "GET /forum-logs-*/_settings/index.uuid": (200, {}),
+        "GET /restored-forum-logs-*/_settings/index.uuid": (200, {"restored-forum-logs-old": {}}),
+        "DELETE /restored-forum-logs-old": (200, {}),
+        **{f"DELETE {SNAPSHOTS}/{one['snapshot']}": (200, {}) for one in backups},
+    }
+
+    def run(verb: str, *arguments: str, **variables: object) -> str:
+        ended = subprocess.run(
+            [
+                str(Path(sys.executable).with_name("ansible-playbook")),
+                *("-i", str(inventory), "-e", json.dumps(machine | variables), *arguments),
+                f"playbooks/logs_{verb}.yml",
+            ],
+            cwd=ROOT,
+            env={**os.environ, "ANSIBLE_NOCOLOR": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=180,
+        )
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        return " ".join(ended.stdout.split())
+
+    return run
+
+
+def asked(*methods: str) -> list[str]:
+    """What the server was asked by these methods."""
+    return [what for what, _, _ in Elasticsearch.asked if what.partition(" ")[0] in methods]
+
+
+def test_a_dry_run_of_a_backup_tells_and_does_nothing(play: Callable[..., str]) -> None:
+    told = play("backup", "--check", elasticsearch_backups_kept=2)
+    assert "removed: forum-logs-2, forum-logs-5, forum-logs-1." in told
+    assert "changed=1 " in told
+    # A new machine has no place for backups yet.
+    Elasticsearch.answers[f"GET {SNAPSHOTS}/forum-logs-*"] = (404, {"error": {}})
+    assert "removed: none." in play("backup", "--check")
+    assert asked("PUT", "POST", "DELETE") == []
+
+
+def test_a_backup_removes_broken_and_surplus_ones_and_none_that_is_being_made(
+    play: Callable[..., str],
+) -> None:
+    play("backup", elasticsearch_backups_kept="2")
+    assert asked("DELETE") == [f"DELETE {SNAPSHOTS}/forum-logs-{number}" for number in (2, 5, 1)]
+
+
+def test_a_dry_run_of_a_restore_tells_and_does_nothing(play: Callable[..., str]) -> None:
+    told = play("restore", "--check")
+    assert "Of forum-logs-4 would be restored: forum-logs-x;" in told
+    assert "changed=1 " in told
+    assert asked("PUT", "POST", "DELETE") == []
+
+
+def test_a_restore_removes_first_what_a_killed_one_left(play: Callable[..., str]) -> None:
+    play("restore")
+    assert asked("DELETE", "POST") == [
+        "DELETE /restored-forum-logs-old",
+        f"POST {SNAPSHOTS}/forum-logs-4/_restore",
+    ]

@@ -443,12 +443,20 @@ def test_a_backup_brings_lost_lines_back_once_and_keeps_newer_ones(
             201,
             201,
         ]
+    dry = ansible(BACKUP, "--check")
+    assert dry.returncode == 0, dry.stdout
+    assert "changed=1" in dry.stdout, dry.stdout
     backed = ansible(BACKUP, elasticsearch_backups_kept=1)
     assert backed.returncode == 0, backed.stdout
 
     for index in (YESTERDAY, INDEX):
         operator.told("DELETE", f"/{index}")
     assert writer.write(("b", {"message": "second"}), ("c", {"message": "second"})) == [201, 201]
+    # As a restore that was killed leaves it.
+    operator.told("PUT", "/restored-forum-logs-1999.12.31")
+    dry = ansible(RESTORE, "--check")
+    assert dry.returncode == 0, dry.stdout
+    assert f"would be restored: {YESTERDAY}" in words(dry.stdout)
     restored = ansible(RESTORE, "-vvv")
     assert restored.returncode == 0, restored.stdout
     refresh(operator)
