@@ -159,7 +159,7 @@ def test_nobody_joins_without_a_certificate(monitor: Host) -> None:
 
 
 def test_the_writer_writes_and_reads_nothing(operator: Account, writer: Account) -> None:
-    # The same line that comes twice is there once.
+    # The same line that comes twice is there once: the second takes the first one's place.
     assert writer.write(("a", {"message": "one"})) == [201]
     assert writer.write(("a", {"message": "one"}), ("b", {})) == [200, 201]
     for method, path, body in (
