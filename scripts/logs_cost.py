@@ -2,10 +2,10 @@
 """What the logs' way carries on the lab that runs, and what it costs.
 
 Usage: scripts/logs_cost.py [--seconds S] [--rates N,N,...]
-For S seconds (15) at each rate of lines per second (60,500,1000,2000,4000), a container of one node writes through the
-real driver what nginx (JSON) or PostgreSQL (grok) writes. Printed are what arrived, after how many seconds the last line
-was there, and the processor time per 1,000 lines of each program. 60 a second is what 1500 users make. Run it on a quiet
-lab.
+For S seconds (15) at each rate of lines per second (60,500,1000,2000,4000), a container of one node writes what nginx
+(JSON) or PostgreSQL (grok) writes, through the real driver. Printed are what arrived, after how many seconds the last
+line was there, and the processor time per 1,000 lines of each program. 60 a second is what 1500 users make. Run it on a
+quiet lab.
 """
 
 from __future__ import annotations
