@@ -48,3 +48,8 @@ def duration(seconds: float) -> str:
 def clock(at: float | None) -> str:
     """The time of a moment in UTC; 'never' for none."""
     return "never" if at is None else f"{datetime.datetime.fromtimestamp(at, datetime.UTC):%H:%M:%S} UTC"
+
+
+def moment(text: str) -> str:
+    """A line's time, as Elasticsearch tells it, to be read; in UTC."""
+    return f"{datetime.datetime.fromisoformat(text).astimezone(datetime.UTC):%d %b %H:%M:%S.%f}"[:-3]
