@@ -91,7 +91,7 @@ def _statements(indicator: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _searches(indicator: Mapping[str, Any], alarm: Mapping[str, Any]) -> dict[str, str]:
-    """What Elasticsearch is asked about an indicator of a log, as JSON; of its alarm where that aggregates otherwise."""
+    """What Elasticsearch is asked about an indicator of a log, as JSON; of its alarm, where that has another figure."""
     asked = {
         "now": query_dsl.current(indicator),
         "each": query_dsl.current({"per": [_instance(indicator)], **indicator}),
@@ -155,7 +155,8 @@ def board_data(levels: Sequence[Mapping[str, Any]], paths: Sequence[str]) -> dic
     """What the status board shows, with its statements in InfluxQL, and in the Query DSL for what it reads from logs.
 
     levels: the list of sla.yml, judged by service_level_errors. paths: the dashboards' descriptions. Returns the lists
-    levels, dashboards, and requests, the panels of the page of that name. Raises AnsibleFilterError for a description that can't be read.
+    levels, dashboards, and requests, which are the panels of the page of that name. Raises AnsibleFilterError for a
+    description that can't be read.
     """
     plain: list[dict[str, Any]] = dashboards.plain(levels)
     try:

@@ -1,4 +1,4 @@
-"""Searches in Elasticsearch's Query DSL for the words of sla.yml: an indicator of a log, or another figure of its lines.
+"""Searches in Elasticsearch's Query DSL for the words of sla.yml: an indicator of a log, or another figure of it.
 
 All of them run on Elasticsearch 8 without any module, so none has a script.
 
@@ -56,9 +56,9 @@ def _condition(field: str, value: object) -> Search:
 def current(words: Mapping[str, Any]) -> Search:
     """The search for one figure per instance, over the window.
 
-    words: an indicator with log (whose lines are those of the dataset LOG.access), aggregation and lookback_window, and,
-    where it has them, fields (one), where, bad and per. aggregation: mean, median, p95, p99, max, distinct; rate, count
-    or ratio. A rate is per second, a ratio per cent, a duration in seconds.
+    words: an indicator with log (whose lines are those of the dataset LOG.access), aggregation and lookback_window,
+    and, where it has them, fields (one), where, bad and per. aggregation: mean, median, p95, p99, max or distinct of
+    the field; rate, count or ratio. A rate is per second, a ratio per cent, a duration in seconds.
     """
     window = words["lookback_window"]
     return _search(words, window, _of_each(words, {"value": _figure(words, seconds(window))}))

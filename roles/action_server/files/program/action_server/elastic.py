@@ -12,6 +12,7 @@ from typing import Any
 from .sources import Answers, RefusedError, Series, SourceError, ask
 
 Found = Mapping[str, Any]
+_Tags = tuple[tuple[str, str], ...]
 
 
 class Elasticsearch:
@@ -56,17 +57,14 @@ def _check(answer: Found) -> None:
 
 
 def series(answer: Found) -> list[Series]:
-    """The series of an answer to a search of query_dsl.py: one for each instance; without points where it has no figure."""
+    """What a search of query_dsl.py found: a series for each instance, without points where it has no figure."""
     now = time.time()
-    found: dict[tuple[tuple[str, str], ...], list[tuple[float, float]]] = {}
+    found: dict[_Tags, list[tuple[float, float]]] = {}
     for tags, at, value in _figures(answer.get("aggregations", {}), (), now):
         points = found.setdefault(tags, [])
         if value is not None:
             points.append((at, value))
     return [Series(dict(tags), tuple(points)) for tags, points in found.items()]
-
-
-_Tags = tuple[tuple[str, str], ...]
 
 
 def _figures(node: Found, tags: _Tags, at: float) -> Iterator[tuple[_Tags, float, float | None]]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from . import words
 from .sources import Series
 
 _OPS = {"lt": operator.lt, "lte": operator.le, "gt": operator.gt, "gte": operator.ge}
@@ -161,7 +162,7 @@ def _of_log(level: Mapping[str, Any], answers: Mapping[str, Sequence[Series]]) -
 
     Nor is it well: of lines that don't arrive nobody knows what they would have told.
     """
-    hour, window = tuple(answers["hour"]), level["lookback_window"]
+    hour, window = tuple(answers["hour"]), words.period(level["lookback_window"])
     if not any(series.newest for series in answers["seen"]):
         return Row(level, State.QUIET, hour=hour, note=f"no line within {window}")
 

@@ -36,7 +36,7 @@ class LogLine:
     @property
     def answers(self) -> bool:
         """Whether it tells of a request's answer."""
-        return self["http.response.status_code"] != ""
+        return bool(self["http.response.status_code"] != "")
 
     @property
     def failed(self) -> bool:
@@ -67,6 +67,8 @@ def listed(query: Mapping[str, Any], most: int, order: str = "desc") -> dict[str
 def lines(answer: Found) -> list[LogLine]:
     """The lines of an answer to such a search."""
     return [
-        LogLine({name: values[0] for name, values in hit.get("fields", {}).items() if values and values[0] != ""})
+        LogLine(
+            {name: values[0] for name, values in hit.get("fields", {}).items() if values and values[0] != ""}
+        )
         for hit in answer["hits"]["hits"]
     ]

@@ -107,7 +107,7 @@ class Asked(Generic[T]):
         self._lock = threading.Lock()
 
     def read(self, *question: str) -> Reading[T]:
-        """As a source's read(), for one question."""
+        """What is last known of a question, as a source tells it."""
         with self._lock:
             source = self._sources.pop(question, None) or Source(lambda: self._fetch(*question))
             self._sources[question] = source

@@ -66,7 +66,7 @@ class Site:
         )
         self._pages.globals |= {
             "components": board.components, "figure": words.figure, "unit_of": words.unit_of, "spark": charts.spark,
-            "signs": SIGNS, "stack": board.stack, "moment": words.moment, "longest_search": logs.SEARCH,
+            "signs": SIGNS, "stack": board.stack, "moment": words.moment, "longest_search": logs.LONGEST,
         }  # fmt: skip
 
     def admit(self) -> None:

@@ -7,6 +7,7 @@ import datetime
 _SIZES = ("B", "KiB", "MiB", "GiB", "TiB")
 #: Units that a figure names itself, in the size that suits it, and what it says behind that.
 _BYTES = {"bytes": "", "bytes/s": "/s"}
+_PERIODS = {"s": "s", "m": "min", "h": "h"}
 
 
 def figure(value: float | None, unit: str = "") -> str:
@@ -43,6 +44,11 @@ def duration(seconds: float) -> str:
     minutes = int(seconds) // 60
     days, hours, minutes = minutes // 1440, minutes // 60 % 24, minutes % 60
     return f"{days} d {hours} h" if days else f"{hours} h {minutes} min" if hours else f"{minutes} min"
+
+
+def period(window: str) -> str:
+    """A window such as 3m, in words."""
+    return f"{window[:-1]} {_PERIODS[window[-1]]}"
 
 
 def clock(at: float | None) -> str:
