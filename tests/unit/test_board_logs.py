@@ -90,7 +90,7 @@ def elasticsearch() -> Elasticsearch:
 def test_each_search_is_a_line_and_its_answer_its_own(
     elasticsearch: Elasticsearch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sent = {}
+    sent: dict[str, Any] = {}
 
     def ask(url: str, _: object, __: float, body: str, **headers: str) -> Any:
         sent.update(url=url, body=body, headers=headers)

@@ -238,7 +238,7 @@ def changed(name: str, **parts: Any) -> list[str]:
             {"indicator__aggregation": "last"},
             (
                 "misago-get-time: indicator.aggregation is 'last': "
-                "use mean, median, max, rate, count, distinct or ratio, since many lines are the last ones"
+                "use mean, median, max, rate, count, distinct or ratio, since only a metric has a last value"
             ),
         ),
         (
