@@ -25,7 +25,7 @@ PATIENCE = 240
 
 @pytest.fixture
 def monitor(lab: Lab) -> Node:
-    return next(node for node in lab.nodes if node.name == "monitor")
+    return lab.monitor
 
 
 @pytest.fixture

@@ -1,338 +1,532 @@
-"""What happens in each component is a line in Elasticsearch within ten seconds, taken apart into typed fields."""
+"""What happens in a component is a line in Elasticsearch within ten seconds, with its fields, whatever visitors say."""
 
-import contextlib
 import json
+import re
 import secrets
-import subprocess
+import shlex
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
+from pathlib import Path
+from statistics import median
 from typing import Any
 
 import pytest
 
-from drills.browser import UnansweredError
+from drills import lines
+from drills.browser import Reply
 from drills.elastic import Elastic
-from drills.forum import Account, Visitor
-from drills.lab import Lab, Node
+from drills.forum import Account, ForumError, Visitor
+from drills.lab import Lab, Node, until
+from tests.e2e.test_edge import own_address
 
-#: Seconds from what happens to its line.
+Guest = Callable[..., Visitor]
+Member = Callable[..., tuple[Visitor, Account]]
+Line = dict[str, Any]
+
+STACK = "forum"
+#: Seconds from an event to its line.
 PROMISED = 10
-COMMON = ("@timestamp", "message", "event.id", "event.dataset", "service.name", "host.name", "container.id")
-
-Find = Callable[..., dict[str, Any]]
-
-
-@pytest.fixture(scope="module")
-def elastic(lab: Lab) -> Elastic:
-    return Elastic(lab)
+#: What every line has, whatever it says of itself.
+OF_ALL = ("@timestamp", "message", "event.id", "event.dataset", "service.name", "host.name", "container.id")
+PSQL = "psql --host /tmp --username repmgr --dbname postgres --no-align --tuples-only"
+ASK_REDIS = ". /usr/local/bin/redis-library.sh; ask 127.0.0.1"
 
 
-@pytest.fixture(scope="module")
-def took() -> Iterator[list[float]]:
-    """How long each line took; told at the end."""
-    seconds: list[float] = []
-    yield seconds
-    told = sorted(seconds)
-    print(
-        f"\n{len(told)} lines were found after {told[len(told) // 2]:.1f} s (median), {told[-1]:.1f} s (longest)"
-    )
-
-
-@pytest.fixture
-def find(lab: Lab, elastic: Elastic, took: list[float]) -> Find:
-    """Waits for the newest line that a query finds, and looks at what every line has.
-
-    Given the time at which it happened; without, the line's own time is that, and it must be of after the call's test.
-    """
-    begun = time.time()
-
-    def newest(query: str, *fields: str, happened: float | None = None) -> dict[str, Any]:
-        since = int((happened or begun) * 1000) - 2000
-        deadline = time.time() + PROMISED * 6
-        while not (
-            lines := elastic.lines(f"({query}) AND @timestamp:[{since} TO *]", *COMMON, *fields, most=1)
-        ):
-            assert time.time() < deadline, f"no line of {query}"
-            time.sleep(0.2)
-        line = lines[0]
-        seconds = time.time() - (happened or datetime.fromisoformat(line["@timestamp"]).timestamp())
-        took.append(seconds)
-        assert seconds <= PROMISED, line
-        assert set(COMMON) <= line.keys()
-        assert len(line["event.id"]) == 32
-        assert line["host.name"] in {node.name for node in lab.swarm}
-        assert set(fields) <= line.keys(), line
-        return line
-
-    return newest
-
-
-@pytest.fixture
 def marker() -> str:
-    return f"marker-{secrets.token_hex(4)}"
+    """A word that no other line has, and that looks like no secret."""
+    return f"e2e{secrets.token_hex(6)}"
 
 
-def on(node: Node, *command: str, given: bytes = b"") -> str:
-    """What a command says on a machine that is given something to read, errors included."""
-    words = ["docker", "exec", "-i", node.container, *command]
-    done = subprocess.run(
-        words, input=given, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=120, check=False
-    )
-    return done.stdout.decode(errors="replace")
+def since() -> str:
+    """The part of a query that leaves out what is older than now; some lines tell whole seconds."""
+    return f"@timestamp:[{int(time.time()) * 1000} TO *]"
 
 
-def container(node: Node, service: str) -> str:
-    """The id of a container of a service, or of one whose name begins like that."""
-    return node.run(f"docker ps -q --filter name=forum_{service} | head -n 1").strip()
+def service_of(node: Node, container: str) -> str:
+    """The service of a container that a node has, without the stack's name."""
+    label = '{{index .Config.Labels "com.docker.swarm.service.name"}}'
+    return node.run(f"docker inspect --format '{label}' {container}").strip().removeprefix(f"{STACK}_")
 
 
-def psql(node: Node, sql: str, *options: str) -> str:
-    """What the machine's member of PostgreSQL answers; by itself over its socket, to the administrator."""
-    chosen = options or ("-h", "/tmp", "-U", "repmgr", "-d", "postgres")  # noqa: S108  # its socket's directory
-    words = ("docker", "exec", "-i", "-e", "PGPASSWORD", container(node, "postgres-"), "psql", *chosen)
-    return on(node, "env", "PGPASSWORD=hunter2hunter2", *words, given=sql.encode())
+class Arrivals:
+    """Waits for lines, and keeps how long each took."""
 
+    def __init__(self, lab: Lab) -> None:
+        self._nodes = {node.name: node for node in lab.swarm}
+        self.elastic = Elastic(lab)
+        self.took: list[float] = []
 
-def test_a_missing_page_is_followed_from_nginx_to_the_forum(
-    edge: str, guest: Callable[..., Visitor], find: Find, marker: str
-) -> None:
-    reply = guest(edge).browser.get(f"/{marker}/", headers={"User-Agent": f"Robot {marker}"})
-    happened = time.time()
-    assert reply.status == 404
-    line = find(
-        f'event.dataset:nginx.access AND url.path:"/{marker}/"',
-        "trace.id", "source.ip", "event.duration", "http.response.status_code", "http.response.body.bytes",
-        "http.request.method", "user_agent.original", "forum.upstream.seconds", "event.outcome",
-        happened=happened,
-    )  # fmt: skip
-    assert line["service.name"] == "nginx"
-    assert line["http.response.status_code"] == 404
-    assert line["event.duration"] > 1_000_000
-    assert 0 < line["forum.upstream.seconds"] < 60
-    assert line["user_agent.original"] == f"Robot {marker}"
-    assert line["source.ip"].startswith(edge.removeprefix("https://").rpartition(".")[0])
-    assert reply.headers["x-request-id"] == line["trace.id"]
-    same = find(
-        f"event.dataset:misago.access AND trace.id:{line['trace.id']}",
-        "http.response.status_code", "event.duration", "url.path", "user_agent.original", "source.ip",
-        happened=happened,
-    )  # fmt: skip
-    assert same["service.name"] == "misago"
-    assert same["url.path"] == f"/{marker}/"
-    assert same["http.response.status_code"] == 404
-    assert 0 < same["event.duration"] <= line["event.duration"] + 5_000_000
-    assert same["source.ip"] == line["source.ip"]
+    def line(self, query: str) -> Line:
+        """The newest line that matches, whose event was just now; it must say truly where it comes from."""
+        (found,) = self.several(query, 1)
+        node = self._nodes[found["host.name"]]
+        assert service_of(node, found["container.id"]) == found["service.name"]
+        return found
 
-
-def test_who_asked_the_forum_is_known(member: Callable[..., tuple[Visitor, Account]], find: Find) -> None:
-    visitor, account = member()
-    visitor.threads("my")
-    line = find(
-        f"event.dataset:misago.access AND user.name:{account.username} AND forum.operation:*list\\=my*",
-        "user.name", "forum.operation", "event.duration",
-        happened=time.time(),
-    )  # fmt: skip
-    assert line["forum.operation"] == "GET /api/threads/?list=my"
-
-
-def test_a_wrong_login_is_told_without_what_was_typed(
-    guest: Callable[..., Visitor], find: Find, marker: str
-) -> None:
-    visitor = guest()
-    visitor.arrive()
-    browser = visitor.browser
-    reply = browser.request(
-        "POST",
-        "/api/auth/",
-        data={"username": marker, "password": marker},
-        headers={"User-Agent": marker[:6]},
-    )
-    assert reply.status == 400
-    line = find(
-        f'event.dataset:nginx.access AND trace.id:{reply.headers["x-request-id"]}',
-        "http.request.method", "url.path", "http.response.status_code",
-        happened=time.time(),
-    )  # fmt: skip
-    assert (line["http.request.method"], line["url.path"]) == ("POST", "/api/auth/")
-    assert line["http.response.status_code"] == 400
-    assert marker not in json.dumps(line)
-
-
-def test_nginx_tells_what_it_complains_of(edge: str, guest: Callable[..., Visitor], find: Find) -> None:
-    # A body beyond what nginx takes; the connection ends before it was sent.
-    with contextlib.suppress(UnansweredError):
-        guest(edge).browser.request("POST", "/", body=b"x", headers={"Content-Length": "9999999999"})
-    line = find("event.dataset:nginx.error", "log.level", "error.message", "process.pid")
-    assert "too large body" in line["error.message"]
-    assert line["log.level"] == "error"
-
-
-def test_celery_tells_of_a_task(notify: Callable[[], float], find: Find) -> None:
-    notify()
-    line = find(
-        "event.dataset:celery AND event.action:task AND event.outcome:success",
-        "event.duration", "forum.operation", "log.level",
-    )  # fmt: skip
-    assert line["service.name"] == "celery"
-    assert line["event.duration"] > 0
-
-
-def test_the_release_told_what_it_did(elastic: Elastic) -> None:
-    assert elastic.count("event.dataset:release AND service.name:release") > 0
-
-
-@pytest.mark.parametrize("node", range(3))
-def test_a_slow_statement_is_told(lab: Lab, find: Find, marker: str, node: int) -> None:
-    column = marker.replace("-", "_")
-    psql(lab.swarm[node], f"SELECT pg_sleep(2.5) AS {column};")
-    line = find(
-        f"event.dataset:postgres AND postgres.statement:*{column}*",
-        "postgres.duration_ms", "postgres.statement", "user.name", "postgres.database", "process.pid",
-        happened=time.time(),
-    )  # fmt: skip
-    assert line["postgres.duration_ms"] >= 2500
-    assert line["postgres.statement"] == f"SELECT pg_sleep(?) AS {column};"
-    assert line["service.name"].startswith("postgres-")
-
-
-def test_a_deadlock_is_told(lab: Lab, find: Find) -> None:
-    orders = ((41, 42), (42, 41))
-    sessions = [
-        f"BEGIN; SELECT pg_advisory_xact_lock({a}); SELECT pg_sleep(1); SELECT pg_advisory_xact_lock({b});"
-        for a, b in orders
-    ]
-    with ThreadPoolExecutor() as pool:
-        said = "".join(pool.map(lambda sql: psql(lab.swarm[0], sql), sessions))
-    assert "deadlock detected" in said
-    line = find(
-        'event.dataset:postgres AND error.message:"deadlock detected"',
-        "log.level",
-        "error.message",
-        "process.pid",
-    )
-    assert line["log.level"] == "error"
-
-
-def test_who_is_refused_by_postgres_is_told(lab: Lab, find: Find, marker: str) -> None:
-    user = marker.replace("-", "_")
-    assert "FATAL" in psql(lab.swarm[0], "SELECT 1;", "-h", "postgres-0", "-U", user, "-d", "postgres")
-    line = find(
-        f"event.dataset:postgres AND user.name:{user} AND error.message:*", "error.message", "source.ip"
-    )
-    assert "hunter2" not in json.dumps(line)
-
-
-def test_a_lost_connection_of_pgpool_is_told(lab: Lab, find: Find) -> None:
-    for node in lab.swarm:
-        psql(node, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'misago';")
-    line = find(
-        "event.dataset:pgpool AND log.level:* AND message:(terminat* OR backend OR connection)",
-        "log.level", "process.pid",
-    )  # fmt: skip
-    assert line["service.name"] == "pgpool"
+    def several(self, query: str, count: int) -> list[Line]:
+        """So many lines that match, the newest first."""
+        began = time.monotonic()
+        while len(found := self.elastic.lines(query, "*", most=count)) < count:
+            waited = time.monotonic() - began
+            assert waited < PROMISED, f"{len(found)} of {count} lines within {PROMISED} s: {query}"
+            time.sleep(0.25)
+        self.took.append(time.monotonic() - began)
+        for line in found:
+            assert all(line[name] for name in OF_ALL), line
+            assert line["orchestrator.namespace"] == STACK
+        return found
 
 
 @pytest.fixture(scope="module")
-def failover(lab: Lab) -> float:
-    """When Redis' master was killed."""
-    for node in lab.swarm:
-        node.run(
-            "for container in $(docker ps -q --filter name=_redis-); do "
-            "docker exec $container sh -c '. /usr/local/bin/redis-library.sh; ask 127.0.0.1 6379 \"INFO replication\"' "
-            "| grep -q role:master && docker kill $container; done"
-        )
-    return time.time()
+def arrivals(lab: Lab) -> Arrivals:
+    return Arrivals(lab)
 
 
-@pytest.mark.usefixtures("failover")
-@pytest.mark.parametrize(
-    ("query", "fields", "service"),
-    [
-        ("event.dataset:sentinel AND message:switch\\-master", ["redis.role", "log.level"], "sentinel-"),
-        ("event.dataset:redis AND redis.role:replica", ["redis.role", "process.pid"], "redis-"),
-        ("event.dataset:haproxy AND haproxy.status:DOWN", ["haproxy.server", "haproxy.reason"], "haproxy"),
-        ("event.dataset:haproxy AND haproxy.status:UP", ["haproxy.server", "haproxy.reason"], "haproxy"),
-    ],
-)
-def test_a_failover_of_redis_is_told(find: Find, query: str, fields: list[str], service: str) -> None:
-    assert find(query, *fields)["service.name"].startswith(service)
+def inside(node: Node, service: str, command: str, given: bytes = b"") -> str:
+    """What a shell command says in the node's container of a service."""
+    container = f"$(docker ps --quiet --filter name=^{STACK}_{service} | head -n 1)"
+    return node.run(f"docker exec --interactive {container} sh -c {shlex.quote(command)}", given=given)
 
 
-#: What a container writes.
-HOSTILE = {
-    "long": b"A" * 100_000,
-    "invalid UTF-8": b"caf\xe9 \xff\xfe end",
-    "a newline in a field": b'{"message":"one\\nevent.dataset: forged"}',
-    "a forged header": b"<13>1 2020-01-01T00:00:00Z forged forum_nginx.1.x/0 1 - - forged",
-    "JSON": b'{"event.dataset":"nginx.access","service.name":"nginx","url.path":"/forged","@timestamp":"2020-01-01"}',
+def whole_number(line: Line, name: str) -> int:
+    """A field that must be a whole number."""
+    value = line[name]
+    assert type(value) is int, f"{name} is {value!r}"
+    return value
+
+
+# nginx and the forum
+
+
+@pytest.fixture(scope="module")
+def asked(edge: str, guest: Guest) -> tuple[str, Reply]:
+    """A path that nobody has, and what a guest was answered there."""
+    path = f"/{marker()}/"
+    reply = guest(edge).browser.get(f"{path}?with=query", headers={"User-Agent": "Robot/1.0 (e2e)"})
+    assert reply.status == 404
+    return path, reply
+
+
+def test_a_request_is_a_line_of_nginx(edge: str, arrivals: Arrivals, asked: tuple[str, Reply]) -> None:
+    path, reply = asked
+    line = arrivals.line(f'event.dataset:nginx.access AND url.path:"{path}"')
+    assert line["service.name"] == "nginx"
+    assert whole_number(line, "http.response.status_code") == 404
+    assert whole_number(line, "http.response.body.bytes") == len(reply.body)
+    # nginx counts in milliseconds.
+    assert 0 < whole_number(line, "event.duration") <= (reply.seconds + 0.002) * 1e9
+    assert isinstance(line["forum.upstream.seconds"], float)
+    assert line["trace.id"] == reply.headers["x-request-id"]
+    assert line["source.ip"] == own_address(edge)
+    assert line["http.request.method"] == "GET"
+    assert line["http.version"] == "1.1"
+    assert line["user_agent.original"] == "Robot/1.0 (e2e)"
+    assert line["event.outcome"] == "success"
+
+
+def test_the_same_request_is_a_line_of_the_forum(
+    edge: str, arrivals: Arrivals, asked: tuple[str, Reply]
+) -> None:
+    path, reply = asked
+    line = arrivals.line(f"event.dataset:misago.access AND trace.id:{reply.headers['x-request-id']}")
+    assert line["service.name"] == "misago"
+    assert line["url.path"] == path
+    assert whole_number(line, "http.response.status_code") == 404
+    assert 0 < whole_number(line, "event.duration") <= (reply.seconds + 0.002) * 1e9
+    assert whole_number(line, "process.pid") > 0
+    assert line["source.ip"] == own_address(edge)
+    assert "user.name" not in line
+
+
+def test_who_is_signed_in_has_his_name_in_the_forum_s_line(arrivals: Arrivals, member: Member) -> None:
+    visitor, account = member()
+    reply = visitor.browser.get("/api/threads/")
+    line = arrivals.line(f"event.dataset:misago.access AND trace.id:{reply.headers['x-request-id']}")
+    assert line["user.name"] == account.username
+    assert line["forum.operation"] == "GET /api/threads/"
+
+
+def test_a_failed_sign_in_is_found_and_holds_no_password(arrivals: Arrivals, guest: Guest) -> None:
+    word = marker()
+    with pytest.raises(ForumError) as refused:
+        guest().sign_in(Account("nobody", word))
+    trace = refused.value.reply.headers["x-request-id"]
+    query = 'url.path:"/api/auth/" AND http.request.method:POST AND http.response.status_code:400'
+    line = arrivals.line(f"event.dataset:nginx.access AND {query} AND trace.id:{trace}")
+    assert whole_number(line, "http.response.status_code") == 400
+    both = arrivals.several(f"trace.id:{trace}", 2)
+    assert {line["event.dataset"] for line in both} == {"nginx.access", "misago.access"}
+    assert word not in json.dumps(both)
+    assert arrivals.elastic.count(f"message:{word}") == 0
+
+
+def test_an_error_of_nginx(edge: str, arrivals: Arrivals, guest: Guest) -> None:
+    word = marker()
+    assert guest(edge).browser.get(f"/media/{word}").status == 404
+    line = arrivals.line(f"event.dataset:nginx.error AND error.message:{word}")
+    assert (line["service.name"], line["log.level"]) == ("nginx", "error")
+    assert whole_number(line, "process.pid") > 0
+    assert f"client: {own_address(edge)}" in line["error.message"]
+
+
+# How somebody may call his browser -> what becomes of it.
+AGENTS = {
+    "JSON": ('"}{"url.path":"/forged","event.dataset":"misago.access","service.name":"forged","x":"\\',) * 2,
+    "a syslog header": ("<14>1 2026-01-01T00:00:00Z forged forged_nginx.1.x/0123456789ab 1 - - {}",) * 2,
+    "bytes that are no text": ("Robot\xff\xfe\x80/1.0", "Robot"),
+    "7000 letters": ("x" * 7000, "x" * 512),
 }
 
 
-@pytest.fixture
-def write(lab: Lab, marker: str) -> Callable[[bytes], Node]:
-    """Lets a container that logs as those of the stack do write something; the node that it ran on."""
-
-    def written(text: bytes) -> Node:
-        node = lab.swarm[0]
-        nginx = container(node, "nginx")
-        told = json.loads(on(node, "docker", "inspect", nginx))[0]
-        options = [
-            f"--log-opt={name}={value}" for name, value in told["HostConfig"]["LogConfig"]["Config"].items()
-        ]
-        said = on(
-            node, "docker", "run", "-i", "--rm", f"--name={marker}", "--log-driver=syslog", *options,
-            "--entrypoint=cat", told["Config"]["Image"], given=text + b"\n",
-        )  # fmt: skip
-        assert said.splitlines() == text.decode(errors="replace").splitlines()
-        return node
-
-    return written
+@pytest.mark.parametrize("name", AGENTS)
+def test_what_a_visitor_calls_himself_is_one_field(name: str, arrivals: Arrivals, guest: Guest) -> None:
+    word, (agent, kept) = marker(), AGENTS[name]
+    browser = guest().browser
+    browser.get(f"/{word}/", headers={"User-Agent": agent})
+    browser.get(f"/{word}/next/", headers={"User-Agent": "Robot"})
+    following = arrivals.line(f'event.dataset:nginx.access AND url.path:"/{word}/next/"')
+    assert following["user_agent.original"] == "Robot"
+    line = arrivals.line(f'event.dataset:nginx.access AND url.path:"/{word}/"')
+    assert line["user_agent.original"] == kept
+    forum = arrivals.line(f'event.dataset:misago.access AND url.path:"/{word}/"')
+    assert forum["service.name"] == "misago"
+    assert arrivals.elastic.count('url.path:"/forged"') == 0
+    assert arrivals.elastic.count("service.name:forged*") == 0
 
 
-@pytest.mark.parametrize("kind", HOSTILE)
-def test_a_hostile_line_is_only_a_line(
-    elastic: Elastic, write: Callable[[bytes], Node], marker: str, kind: str
-) -> None:
-    node = write(HOSTILE[kind] + b"\n" + b"the next line")
-    found: list[dict[str, Any]] = []
-    deadline = time.time() + 60
-    while not any(line["message"] == "the next line" for line in found):
-        assert time.time() < deadline, "the next line never came"
-        time.sleep(0.5)
-        found = elastic.lines(
-            f"service.name:{marker}*", *COMMON, "url.path", "forum.task", "user_agent.original"
-        )
-    for line in found:
-        assert line["event.dataset"] == "unparsed"
-        assert line["host.name"] == node.name
-        assert "url.path" not in line
-    text = HOSTILE[kind].decode(errors="replace")
-    hostile = sorted((line["message"] for line in found if line["message"] != "the next line"), key=len)
-    if kind == "invalid UTF-8":
-        assert [len(line) for line in hostile] == [len(text)]
-        assert hostile[0].startswith("caf")
-    else:
-        # Docker cuts a long one.
-        assert "".join(hostile) == text or (kind == "long" and sum(map(len, hostile)) == len(text))
+def test_a_newline_in_a_path_begins_no_line(arrivals: Arrivals, guest: Guest) -> None:
+    word = marker()
+    reply = guest().browser.get(f"/{word}/%0A%7B%22event.dataset%22:%22nginx.error%22%7D")
+    trace = reply.headers["x-request-id"]
+    both = arrivals.several(f"trace.id:{trace} AND event.dataset:*.access", 2)
+    paths = {line["event.dataset"]: line["url.path"] for line in both}
+    assert paths["nginx.access"] == f"/{word}/"
+    assert paths["misago.access"] == f'/{word}/\n{{"event.dataset":"nginx.error"}}'
+    # Django names the path, too.
+    assert arrivals.elastic.count(f"message:{word} AND NOT trace.id:{trace}") == 0
 
 
-def test_a_user_agent_full_of_json_is_only_a_user_agent(
-    edge: str, guest: Callable[..., Visitor], find: Find, marker: str
-) -> None:
-    agent = '"}{"url.path":"/forged","event.dataset":"forged","message":"\\'
-    guest(edge).browser.get(f"/{marker}/", headers={"User-Agent": agent})
-    line = find(f'event.dataset:nginx.access AND url.path:"/{marker}/"', "user_agent.original", "url.path")
-    assert line["user_agent.original"] == agent
-
-
-def test_no_line_of_the_lab_was_left_unparsed(elastic: Elastic) -> None:
-    lines = elastic.lines(
-        "event.dataset:unparsed AND orchestrator.namespace:*",
-        "service.name",
-        "message",
-        "orchestrator.namespace",
+def test_a_task_of_celery(arrivals: Arrivals, notify: Callable[[], float]) -> None:
+    began = since()
+    notify()
+    line = arrivals.line(
+        f'event.dataset:celery AND forum.operation:"notifications.new-thread-reply" AND {began}'
     )
-    # Those that a test has written are of no stack.
-    assert [line for line in lines if line.get("orchestrator.namespace")] == []
+    assert (line["service.name"], line["event.action"]) == ("celery", "task")
+    assert line["event.outcome"] == "success"
+    assert whole_number(line, "event.duration") > 0
+
+
+@pytest.mark.parametrize("operation", ["migrate", "collectstatic", "configure", "administrator"])
+def test_a_step_of_the_release(operation: str, arrivals: Arrivals) -> None:
+    (line,) = arrivals.elastic.lines(f"event.dataset:release AND forum.operation:{operation}", "*", most=1)
+    assert (line["service.name"], line["event.action"]) == ("release", "release")
+    assert line["event.outcome"] == "success"
+    assert whole_number(line, "event.duration") > 0
+
+
+# The databases
+
+
+@pytest.fixture(scope="module")
+def primary(lab: Lab) -> Node:
+    """The node of PostgreSQL's primary."""
+    return next(
+        node
+        for node in lab.swarm
+        if inside(node, "postgres-", f"{PSQL} -c 'SELECT pg_is_in_recovery()'") == "f\n"
+    )
+
+
+@pytest.fixture(scope="module")
+def standby(lab: Lab, primary: Node) -> Node:
+    """The node of one of its standbys."""
+    return next(node for node in lab.swarm if node != primary)
+
+
+def of_session(answer: str) -> str:
+    """The part of a query that keeps to the sessions whose process ids stand in psql's answer."""
+    sessions = [word for word in answer.split() if word.isdigit()]
+    assert sessions, answer
+    return f"process.pid:({' OR '.join(sessions)})"
+
+
+def test_a_slow_statement(arrivals: Arrivals, primary: Node) -> None:
+    limit = "SELECT setting FROM pg_settings WHERE name = 'log_min_duration_statement'"
+    milliseconds = int(inside(primary, "postgres-", f'{PSQL} -c "{limit}"'))
+    word, began = marker(), since()
+    statement = f"SELECT pg_sleep({(milliseconds + 100) / 1000}), '{word}'"
+    answer = inside(primary, "postgres-", f'{PSQL} -c "SELECT pg_backend_pid()" -c "{statement}"')
+    session = of_session(answer.split()[0])
+    line = arrivals.line(
+        f"event.dataset:postgres AND {session} AND postgres.duration_ms:>={milliseconds} AND {began}"
+    )
+    assert re.fullmatch(r"postgres-\d", line["service.name"])
+    assert line["host.name"] == primary.name
+    assert isinstance(line["postgres.duration_ms"], float)
+    assert milliseconds <= line["postgres.duration_ms"] < milliseconds + PROMISED * 1000
+    assert line["postgres.statement"] == "SELECT pg_sleep(?), ?"
+    assert (line["user.name"], line["postgres.database"]) == ("repmgr", "postgres")
+    assert word not in json.dumps(line)
+
+
+@pytest.fixture
+def scratch(primary: Node) -> Iterator[str]:
+    """A table of two rows in a schema of its own, which nobody else reads."""
+    schema = marker()
+    table = f"CREATE SCHEMA {schema}; CREATE TABLE {schema}.pair AS SELECT 1 AS id UNION SELECT 2;"
+    inside(primary, "postgres-", PSQL, table.encode())
+    yield f"{schema}.pair"
+    inside(primary, "postgres-", f'{PSQL} -c "DROP SCHEMA {schema} CASCADE"')
+
+
+def test_a_deadlock(arrivals: Arrivals, primary: Node, scratch: str) -> None:
+    def session(first: int, second: int) -> str:
+        update = f"UPDATE {scratch} SET id = id WHERE id ="  # noqa: S608  # names of our own
+        steps = [
+            *("SELECT pg_backend_pid()", "BEGIN", f"{update} {first}"),
+            *("SELECT pg_sleep(1)", f"{update} {second}", "COMMIT"),
+        ]
+        return " -c ".join([PSQL, *map(shlex.quote, steps)])
+
+    began = since()
+    answer = inside(primary, "postgres-", f"{session(1, 2)} & {session(2, 1)}; wait")
+    assert "deadlock detected" in answer
+    sessions = of_session(answer)
+    line = arrivals.line(
+        f'event.dataset:postgres AND {sessions} AND error.message:"deadlock detected" AND {began}'
+    )
+    assert (line["log.level"], line["user.name"]) == ("error", "repmgr")
+    assert whole_number(line, "process.pid") > 0
+    wait = arrivals.line(f"event.dataset:postgres AND {sessions} AND postgres.lock:* AND {began}")
+    assert wait["postgres.lock"] == "ShareLock"
+    assert isinstance(wait["postgres.wait_ms"], float)
+
+
+def test_a_wrong_password_for_postgresql(arrivals: Arrivals, standby: Node) -> None:
+    began = since()
+    refused = inside(standby, "postgres-", "PGPASSWORD=wrong psql --host 127.0.0.1 --username misago")
+    assert "authentication failed" in refused
+    line = arrivals.line(
+        f'event.dataset:postgres AND error.message:"password authentication failed" AND {began}'
+    )
+    assert (line["log.level"], line["user.name"], line["source.ip"]) == ("error", "misago", "127.0.0.1")
+    assert line["host.name"] == standby.name
+
+
+def test_a_repmgrd_that_ends_and_starts(arrivals: Arrivals, standby: Node) -> None:
+    began = since()
+    inside(standby, "postgres-", "pkill -x repmgrd")
+    ended = arrivals.line(f'event.dataset:repmgr AND message:"repmgrd terminating" AND {began}')
+    assert (ended["log.level"], ended["host.name"]) == ("info", standby.name)
+    told = arrivals.line(f'event.dataset:postgres.supervisor AND message:"repmgrd ended" AND {began}')
+    assert (told["log.level"], told["log.logger"]) == ("warning", "supervisor")
+    assert whole_number(told, "process.pid") > 0
+    arrivals.line(f'event.dataset:repmgr AND message:"starting monitoring of node" AND {began}')
+
+
+def test_a_connection_that_pgpool_loses(arrivals: Arrivals, lab: Lab, standby: Node) -> None:
+    """Only a session of the test's own."""
+    password = (lab.secrets_dir / "postgres_app_password").read_text().strip()
+    words = f"{password}\nSELECT pg_terminate_backend(pg_backend_pid());\n"
+    through = "read -r PGPASSWORD; export PGPASSWORD; exec psql --host pgpool --username misago"
+    began = since()
+    assert "administrator command" in inside(standby, "postgres-", through, words.encode())
+    line = arrivals.line(f'event.dataset:pgpool AND error.message:"unable to forward message" AND {began}')
+    assert (line["service.name"], line["log.level"]) == ("pgpool", "error")
+    assert (line["user.name"], line["postgres.database"]) == ("misago", "misago")
+    assert whole_number(line, "process.pid") > 0
+
+
+def test_redis_saves(arrivals: Arrivals, lab: Lab) -> None:
+    node, began = lab.swarm[0], since()
+    assert "saving started" in inside(node, "redis-", f"{ASK_REDIS} 6379 BGSAVE")
+    line = arrivals.line(f'event.dataset:redis AND message:"Background saving started" AND {began}')
+    assert (line["host.name"], line["log.level"]) == (node.name, "notice")
+    assert line["redis.role"] in ("master", "replica")
+    assert whole_number(line, "process.pid") > 0
+    child = arrivals.line(f'event.dataset:redis AND redis.role:child AND message:"DB saved" AND {began}')
+    assert child["service.name"] == line["service.name"]
+
+
+def test_a_session_through_haproxy(arrivals: Arrivals, lab: Lab) -> None:
+    began = since()
+    session = (
+        "import socket; it = socket.create_connection(('haproxy', 6379), 5); it.sendall(b'PING\\r\\n'); "
+        "it.recv(99); print(it.getsockname()[0])"
+    )
+    address = inside(lab.swarm[0], "misago", f'python3 -c "{session}"').strip()
+    line = arrivals.line(
+        f"event.dataset:haproxy AND haproxy.frontend:redis AND source.ip:{address} AND {began}"
+    )
+    assert re.fullmatch(r"redis-\d", line["haproxy.server"])
+    for name in ("haproxy.queue_ms", "haproxy.connect_ms", "haproxy.session_ms"):
+        assert whole_number(line, name) >= 0
+    assert whole_number(line, "haproxy.bytes") > 0
+
+
+def test_a_telegraf_that_ends(arrivals: Arrivals, lab: Lab) -> None:
+    node, began = lab.swarm[0], since()
+    beside = f"docker top $(docker ps --quiet --filter name=^{STACK}_nginx) -eo pid,comm"
+    node.run(f"kill $({beside} | awk '$2 == \"telegraf\" {{print $1}}')")
+    line = arrivals.line(
+        f'event.dataset:telegraf AND service.name:nginx AND message:"Telegraf ended" AND {began}'
+    )
+    assert line["host.name"] == node.name
+
+
+# Lines that no program of ours writes
+
+
+def access(path: str, **more: object) -> bytes:
+    """A line as nginx writes it."""
+    fields = {
+        "@timestamp": time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime()),
+        "event.dataset": "nginx.access",
+        "http.response.status_code": 200,
+        "url.path": path,
+    }
+    return json.dumps({**fields, **more}).encode()
+
+
+#: 100,000 bytes of different words of eight.
+LONG = "".join(f"{number:07} " for number in range(12500))
+#: What it is -> the line, and how its text is kept.
+STRANGE = {
+    "a forged syslog header": (
+        b"<14>1 2026-01-01T00:00:00.000Z forged forged_nginx.1.x/0123456789ab 1 - [x y='z'] its text",
+        "<14>1 2026-01-01T00:00:00.000Z forged forged_nginx.1.x/0123456789ab 1 - [x y='z'] its text",
+    ),
+    "half of a JSON object": (b'{"event.dataset":"nginx.access","url.path":"/half', None),
+    "bytes that are no text": (b"be\xff\xfegin \xc3( and end", "be??gin ?( and end"),
+    "control characters": (b"a\x00b\x1b[31mc\td", "a#000b#033[31mc\td"),
+}
+
+
+@pytest.fixture(scope="module")
+def strange(lab: Lab, arrivals: Arrivals) -> list[Line]:
+    """The lines of a container that passes for an nginx: the strange ones, each followed by a good one."""
+    task, good = lines.new_task(), 0
+    given = b""
+    for text in (*(text for text, _ in STRANGE.values()), LONG.encode()):
+        given += text + b"\n" + access(f"/{task}/{good}/") + b"\n"
+        good += 1
+    lines.write(lab.swarm[-1], "nginx", task, "cat", given)
+    # Docker cuts at 16 KiB.
+    return arrivals.several(f"forum.task:{task}", len(STRANGE) + -(-len(LONG) // 16384) + good)
+
+
+@pytest.mark.parametrize("name", STRANGE)
+def test_a_strange_line_is_kept_as_it_is(name: str, strange: list[Line]) -> None:
+    text, kept = STRANGE[name]
+    (line,) = (line for line in strange if line["message"] == (kept or text.decode()))
+    assert line["event.dataset"] == "unparsed"
+    assert "url.path" not in line
+
+
+def test_a_line_of_100_kb_is_kept_in_parts(strange: list[Line]) -> None:
+    parts = sorted(line["message"] for line in strange if re.match(r"\d{7} ", line["message"]))
+    assert "".join(parts) == LONG
+
+
+def test_who_wrote_a_strange_line_is_what_docker_says(lab: Lab, strange: list[Line]) -> None:
+    assert {(line["service.name"], line["host.name"]) for line in strange} == {("nginx", lab.swarm[-1].name)}
+    assert len({line["container.id"] for line in strange}) == 1
+    assert len({line["event.id"] for line in strange}) == len(strange)
+
+
+def test_the_line_behind_a_strange_one_is_fine(strange: list[Line]) -> None:
+    good = [line for line in strange if line["event.dataset"] == "nginx.access"]
+    assert sorted(line["url.path"].split("/")[2] for line in good) == list("01234")
+    assert {whole_number(line, "http.response.status_code") for line in good} == {200}
+
+
+def test_a_line_can_t_say_that_another_wrote_it(lab: Lab, arrivals: Arrivals) -> None:
+    task, path = lines.new_task(), f"/{marker()}/"
+    shippers = ("service.name", "host.name", "container.id", "event.id", "orchestrator.namespace")
+    forged = dict.fromkeys(shippers, "forged")
+    of_another = access(path, **{"event.dataset": "misago.access"})
+    lines.write(lab.swarm[-1], "nginx", task, "cat", access(path, **forged) + b"\n" + of_another)
+    found = arrivals.several(f'url.path:"{path}"', 2)
+    assert sorted(line["event.dataset"] for line in found) == ["nginx.access", "unparsed"]
+    for line in found:
+        assert (line["service.name"], line["host.name"]) == ("nginx", lab.swarm[-1].name)
+        assert "forged" not in (line[name] for name in shippers)
+
+
+# A fail-over, which all of Redis' tier has something to say of
+
+
+@pytest.fixture(scope="module")
+def failed_over(lab: Lab, missing: Callable[[], list[str]]) -> Iterator[str]:
+    """Another Redis is the master; the part of a query that leaves out what was before. All is whole afterwards."""
+    node, began = lab.swarm[0], since()
+
+    def master() -> str:
+        ask = f'{ASK_REDIS} 26379 "SENTINEL get-master-addr-by-name $MASTER_NAME"'
+        return inside(node, "sentinel-", ask).split("\n")[0]
+
+    before = master()
+    assert inside(node, "sentinel-", f'{ASK_REDIS} 26379 "SENTINEL FAILOVER $MASTER_NAME"') == "OK\n"
+    until(30, lambda: master() not in ("", before))
+    yield began
+    until(120, lambda: not missing())
+
+
+@pytest.mark.parametrize(
+    ("dataset", "query", "fields"),
+    [
+        ("sentinel", 'message:"switch-master"', {"redis.role": "sentinel", "log.level": "warning"}),
+        ("redis", 'message:"MASTER MODE enabled"', {"log.level": "notice"}),
+        ("haproxy", "haproxy.status:DOWN AND haproxy.reason:*", {}),
+        ("haproxy", "haproxy.status:UP AND haproxy.reason:*", {}),
+    ],
+    ids=["sentinel", "redis", "haproxy down", "haproxy up"],
+)
+def test_a_fail_over_of_redis(
+    dataset: str, query: str, fields: Line, arrivals: Arrivals, failed_over: str
+) -> None:
+    line = arrivals.line(f"event.dataset:{dataset} AND {query} AND {failed_over}")
+    assert line["service.name"].partition("-")[0] == dataset
+    assert {name: line[name] for name in fields} == fields
+
+
+# All of them
+
+
+def test_every_service_has_lines(arrivals: Arrivals, lab: Lab) -> None:
+    services = lab.swarm[0].run("docker service ls --format '{{.Name}}'").split()
+    assert len(services) > 10
+    told = arrivals.elastic.counts("*", "service.name", most=1000)
+    silent = {name.removeprefix(f"{STACK}_") for name in services} - told.keys()
+    # It has nothing to say in its first quarter of an hour.
+    process = f"docker ps -q --filter name=^{STACK}_maintenance | xargs -r docker inspect --format '{{{{.State.Pid}}}}'"
+    ages = [int(node.run(f"{process} | xargs -r ps -o etimes= -p").strip() or 0) for node in lab.swarm]
+    if max(ages) < 16 * 60:
+        silent.discard("maintenance")
+    assert not silent
+
+
+def test_every_node_has_lines(arrivals: Arrivals, lab: Lab) -> None:
+    told = arrivals.elastic.counts("orchestrator.namespace:forum", "host.name", most=100)
+    assert told.keys() >= {node.name for node in lab.swarm}
+
+
+def test_every_line_of_ours_is_taken_apart(arrivals: Arrivals) -> None:
+    strange = arrivals.elastic.lines(
+        f"event.dataset:unparsed AND NOT forum.task:{lines.MADE}*", "service.name", "message", most=1000
+    )
+    told = sorted({f"{line['service.name']}: {line['message'][:200]}" for line in strange})
+    assert not told, "\n".join([f"{len(strange)} lines, such as", *told])
+
+
+def test_the_typical_line_is_there_sooner(
+    arrivals: Arrivals, artifacts: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if len(arrivals.took) < 10:
+        pytest.skip("too few events to tell")
+    told = f"{len(arrivals.took)} lines: median {median(arrivals.took):.1f} s, slowest {max(arrivals.took):.1f} s"
+    (artifacts / "log-arrivals.txt").write_text(f"{told}\n")
+    with capsys.disabled():
+        print(f"\nfrom an event to its line, {told}")
+    assert median(arrivals.took) < PROMISED / 2
