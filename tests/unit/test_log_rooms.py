@@ -35,16 +35,22 @@ def having(*ids: str) -> Callable[[Sequence[str]], set[str]]:
     return lambda asked: set(asked) & set(ids)
 
 
+def keep(keeper: ModuleType, spool: Path, known: Callable[[Sequence[str]], set[str]], *bounds: float) -> bool:
+    """What the collector's keeper does; whether all is well."""
+    collector = keeper.Spool(spool, "collector", "Elasticsearch")
+    return bool(keeper.keep(collector, keeper.by_elasticsearch(known), *bounds))
+
+
 def test_what_elasticsearch_has_goes(keeper: ModuleType, tmp_path: Path) -> None:
     had, waiting = spooled(tmp_path, "1", ["a", "b", "a"]), spooled(tmp_path, "2", ["c", "d"])
-    assert keeper.keep(tmp_path, having("a", "b", "c"), 24, 10**6, NOW)
+    assert keep(keeper, tmp_path, having("a", "b", "c"), 24, 10**6, NOW)
     assert not had.exists()
     assert waiting.exists()
 
 
 def test_a_file_that_is_being_written_stays(keeper: ModuleType, tmp_path: Path) -> None:
     file = spooled(tmp_path, "1", ["a"], age=30)
-    assert keeper.keep(tmp_path, having("a"), 24, 0, NOW)
+    assert keep(keeper, tmp_path, having("a"), 24, 0, NOW)
     assert file.exists()
 
 
@@ -56,7 +62,7 @@ def test_elasticsearch_is_asked_in_parts(keeper: ModuleType, tmp_path: Path) -> 
         return set(ids)
 
     file = spooled(tmp_path, "1", [str(number) for number in range(9000)])
-    assert keeper.keep(tmp_path, known, 24, 10**9, NOW)
+    assert keep(keeper, tmp_path, known, 24, 10**9, NOW)
     assert asked == [4000, 4000, 1000]
     assert not file.exists()
 
@@ -68,17 +74,17 @@ def test_a_line_that_was_broken_off_holds_nothing_up(
     with file.open("a") as end:
         end.write('\n{"event.id": "b", "mess')
     os.utime(file, (NOW - 600, NOW - 600))
-    assert keeper.keep(tmp_path, having("a"), 24, 10**6, NOW)
+    assert keep(keeper, tmp_path, having("a"), 24, 10**6, NOW)
     assert not file.exists()
     assert "event=not_a_line" in capsys.readouterr().out
 
 
 def test_nothing_goes_while_elasticsearch_is_away(keeper: ModuleType, tmp_path: Path) -> None:
     def away(_: Sequence[str]) -> set[str]:
-        raise keeper.ElasticError("connection refused")
+        raise keeper.UnknownError("connection refused")
 
     file = spooled(tmp_path, "1", ["a"])
-    assert not keeper.keep(tmp_path, away, 24, 10**6, NOW)
+    assert not keep(keeper, tmp_path, away, 24, 10**6, NOW)
     assert file.exists()
 
 
@@ -91,7 +97,7 @@ def test_what_is_too_old_or_too_much_goes_and_is_told(
 ) -> None:
     for name in ("1", "2"):
         spooled(tmp_path, name, [name], age=age)
-    assert keeper.keep(tmp_path, having(), hours, size, NOW) is not bool(gone)
+    assert keep(keeper, tmp_path, having(), hours, size, NOW) is not bool(gone)
     told = list(tmp_path.glob("*-keeper.json"))
     assert sorted({"1", "2"} - {path.stem for path in tmp_path.glob("*.json")}) == gone
     assert len(told) == bool(gone)
