@@ -36,8 +36,8 @@ _AT_ONCE, _ANSWERS = 4000, 10000
 
 #: Which of some ids Elasticsearch has.
 Known = Callable[[Sequence[str]], set[str]]
-#: Whether all of a file's lines have been taken. Raises UnknownError.
-Taken = Callable[[Path], bool]
+#: How many lines of a file haven't been taken, or all of them when some haven't. Raises UnknownError.
+Waiting = Callable[[Path], int]
 
 
 class UnknownError(Exception):
@@ -83,30 +83,27 @@ def ids(file: Path) -> Iterator[str]:
                     print(f"<4>file={file.name} event=not_a_line")
 
 
-def by_elasticsearch(known: Known) -> Taken:
-    """Whether Elasticsearch has all of a file's lines."""
+def for_elasticsearch(known: Known) -> Waiting:
+    """All lines of a file, or none when Elasticsearch has all of them."""
 
-    def taken(file: Path) -> bool:
+    def waiting(file: Path) -> int:
         wanted = list(ids(file))
-        return all(
-            known(part) >= set(part)
-            for part in (wanted[n : n + _AT_ONCE] for n in range(0, len(wanted), _AT_ONCE))
-        )
+        parts = (wanted[n : n + _AT_ONCE] for n in range(0, len(wanted), _AT_ONCE))
+        return 0 if all(known(part) >= set(part) for part in parts) else len(wanted)
 
-    return taken
+    return waiting
 
 
-def by_filebeat(registry: Path) -> Taken:
-    """Whether Filebeat had read a file to its end when it was asked for the first time."""
+def for_filebeat(registry: Path) -> Waiting:
+    """The lines of a file that Filebeat hadn't read when it was asked for the first time."""
     read = functools.cache(places)
 
-    def taken(file: Path) -> bool:
+    def waiting(file: Path) -> int:
         with file.open("rb") as rest:
-            # The place is behind a line, and so before an empty one.
             rest.seek(read(registry).get(str(file), 0))
-            return not rest.read().strip()
+            return sum(1 for line in rest if line.strip())
 
-    return taken
+    return waiting
 
 
 def places(registry: Path) -> dict[str, int]:
@@ -128,7 +125,8 @@ def places(registry: Path) -> dict[str, int]:
             if what["op"] == "set":
                 states[change["k"]] = change["v"]
         known = [state for state in states.values() if state.get("cursor")]
-        return {state["meta"]["source"]: state["cursor"]["offset"] for state in known}
+        # Filebeat writes large numbers as others do those with a point.
+        return {state["meta"]["source"]: int(state["cursor"]["offset"]) for state in known}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UnknownError(f"{registry}: {error!r}") from error
 
@@ -178,33 +176,31 @@ def told(spool: Spool, lost: int, now: float) -> None:
         file.write(f"{json.dumps(line)}\n")
 
 
-def keep(spool: Spool, taken: Taken, keep_hours: float, max_bytes: int, now: float) -> bool:
+def keep(spool: Spool, waiting: Waiting, keep_hours: float, max_bytes: int, now: float) -> bool:
     """Remove what has been taken, and then what is too old or too much; whether all is well."""
     well = True
     quiet = [file for file in sorted(spool.directory.glob("*.json")) if file.stat().st_mtime < now - _QUIET]
-    left: list[Path] = []
+    left: dict[Path, int | None] = dict.fromkeys(quiet)
     removed = 0
     try:
         for file in quiet:
-            if taken(file):
+            left[file] = waiting(file)
+            if not left[file]:
                 file.unlink()
+                del left[file]
                 removed += 1
-            else:
-                left.append(file)
     except UnknownError as error:
         print(f"<3>event=no_answer reason={json.dumps(str(error))}")
         well = False
-        left = [file for file in quiet if file.exists()]
     lost = 0
-    for file in too_many(left, keep_hours, max_bytes, now):
-        lost += sum(1 for _ in ids(file))
+    for file in too_many(list(left), keep_hours, max_bytes, now):
+        lost += left.pop(file) or sum(1 for _ in ids(file))
         file.unlink()
-        left.remove(file)
     if lost:
         print(f"<3>event=lost lines={lost}")
         told(spool, lost, now)
         well = False
-    print(f"<6>event=kept removed={removed} waiting={len(left)} since={left[0].stem if left else ''}")
+    print(f"<6>event=kept removed={removed} waiting={len(left)} since={min(left).stem if left else ''}")
     return well
 
 
@@ -224,13 +220,13 @@ def main() -> int:
     given = parser.parse_args()
     if given.taker == "filebeat":
         spool = Spool(given.spool, "shipper", "Filebeat", given.node)
-        taken = by_filebeat(given.registry)
+        waiting = for_filebeat(given.registry)
     else:
         password = sys.stdin.readline().rstrip("\n")
         spool = Spool(given.spool, "collector", "Elasticsearch")
         elastic = Elastic(given.url, given.index, given.authority, given.account, password)
-        taken = by_elasticsearch(elastic.known)
-    return 0 if keep(spool, taken, given.keep_hours, given.max_bytes, time.time()) else 1
+        waiting = for_elasticsearch(elastic.known)
+    return 0 if keep(spool, waiting, given.keep_hours, given.max_bytes, time.time()) else 1
 
 
 if __name__ == "__main__":
