@@ -22,7 +22,7 @@ import yaml
 from ansible.errors import AnsibleFilterError
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
-from conftest import load_file
+from conftest import Rendered, load_file
 from elasticsearch import log_fields, log_template
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -205,6 +205,14 @@ def test_each_account_may_do_what_it_is_for_and_no_more(rendered: Callable[..., 
     assert rights["reader"] == {"read", "view_index_metadata"}
     lines = [line for line in rendered("users_roles.j2").splitlines() if not line.startswith("#")]
     assert lines == ["keeper:keeper", "operator:operator", "reader:reader,alarms", "writer:writer"]
+
+
+@pytest.mark.parametrize(("writer", "asks"), [("telegraf", False), ("logstash", True)])
+def test_logstash_may_ask_for_the_licence_without_which_it_sends_nothing(
+    role_renderer: Callable[..., Rendered], writer: str, asks: bool
+) -> None:
+    roles = yaml.safe_load(role_renderer("elasticsearch", elasticsearch_collector=writer)("roles.yml.j2"))
+    assert ("cluster:monitor/xpack/license/get" in roles["writer"]["cluster"]) is asks
 
 
 def test_no_password_stands_in_a_file_that_others_read(rendered: Callable[..., str]) -> None:
