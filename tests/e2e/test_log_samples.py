@@ -23,7 +23,10 @@ HAD = "2026-11-26T13:30:00.5Z"
 
 def program() -> str:
     """Telegraf: $FORUM_TELEGRAF, or the one that the role log_collector keeps."""
-    kept = sorted((ROOT / ".cache").glob("telegraf/telegraf-*"), key=lambda path: path.stat().st_mtime)
+    kept = sorted(
+        (path for path in (ROOT / ".cache").glob("telegraf/telegraf-*") if path.suffix != ".part"),
+        key=lambda path: path.stat().st_mtime,
+    )
     found = os.environ.get("FORUM_TELEGRAF") or (str(kept[-1]) if kept else "")
     assert found, "there is no Telegraf: bring a lab up, or name one in FORUM_TELEGRAF"
     return found
