@@ -69,7 +69,7 @@ def numbered(word: str, count: int) -> str:
 
 
 def all_there(elastic: Elastic, task: str, count: int) -> Counter[str]:
-    """How often each line of a task is there that has written so many; a minute's patience, and a moment for doubles."""
+    """How often each line of a task is there, once there are so many or after a minute, and a moment for doubles."""
 
     def found() -> Counter[str]:
         told = elastic.lines(f"forum.task:{task}", "message", most=10000)
