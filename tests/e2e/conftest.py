@@ -35,7 +35,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Drills come last, and before them the logs are kept up and a node is drained: they break what the others test."""
-    late = ["test_log_outage.py", "test_nodes.py", "test_drills.py"]
+    late = ["test_log_queues.py", "test_log_outage.py", "test_nodes.py", "test_drills.py"]
     items.sort(key=lambda item: late.index(item.path.name) + 1 if item.path.name in late else 0)
 
 

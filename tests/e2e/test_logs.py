@@ -28,7 +28,7 @@ STACK = "forum"
 PROMISED = 10
 #: What every line has, whatever it says of itself.
 OF_ALL = ("@timestamp", "message", "event.id", "event.dataset", "service.name", "host.name", "container.id")
-PSQL = "psql --host /tmp --username repmgr --dbname postgres --no-align --tuples-only"
+PSQL = "psql --host /tmp --username repmgr --dbname postgres --no-align --tuples-only --quiet"
 ASK_REDIS = ". /usr/local/bin/redis-library.sh; ask 127.0.0.1"
 
 
@@ -217,9 +217,9 @@ def test_a_task_of_celery(arrivals: Arrivals, notify: Callable[[], float]) -> No
     assert whole_number(line, "event.duration") > 0
 
 
-@pytest.mark.parametrize("operation", ["migrate", "collectstatic", "configure", "administrator"])
+@pytest.mark.parametrize("operation", ["migrate", "publish static files", "configure", "administrator"])
 def test_a_step_of_the_release(operation: str, arrivals: Arrivals) -> None:
-    (line,) = arrivals.elastic.lines(f"event.dataset:release AND forum.operation:{operation}", "*", most=1)
+    (line,) = arrivals.elastic.lines(f'event.dataset:release AND forum.operation:"{operation}"', "*", most=1)
     assert (line["service.name"], line["event.action"]) == ("release", "release")
     assert line["event.outcome"] == "success"
     assert whole_number(line, "event.duration") > 0
@@ -246,7 +246,7 @@ def standby(lab: Lab, primary: Node) -> Node:
 
 def of_session(answer: str) -> str:
     """The part of a query that keeps to the sessions whose process ids stand in psql's answer."""
-    sessions = [word for word in answer.split() if word.isdigit()]
+    sessions = {line for line in answer.splitlines() if line.isdigit()}
     assert sessions, answer
     return f"process.pid:({' OR '.join(sessions)})"
 
@@ -257,7 +257,7 @@ def test_a_slow_statement(arrivals: Arrivals, primary: Node) -> None:
     word, began = marker(), since()
     statement = f"SELECT pg_sleep({(milliseconds + 100) / 1000}), '{word}'"
     answer = inside(primary, "postgres-", f'{PSQL} -c "SELECT pg_backend_pid()" -c "{statement}"')
-    session = of_session(answer.split()[0])
+    session = of_session(answer)
     line = arrivals.line(
         f"event.dataset:postgres AND {session} AND postgres.duration_ms:>={milliseconds} AND {began}"
     )
@@ -281,16 +281,17 @@ def scratch(primary: Node) -> Iterator[str]:
 
 
 def test_a_deadlock(arrivals: Arrivals, primary: Node, scratch: str) -> None:
-    def session(first: int, second: int) -> str:
+    def session(first: int, second: int, seconds: float) -> str:
         update = f"UPDATE {scratch} SET id = id WHERE id ="  # noqa: S608  # names of our own
         steps = [
             *("SELECT pg_backend_pid()", "BEGIN", f"{update} {first}"),
-            *("SELECT pg_sleep(1)", f"{update} {second}", "COMMIT"),
+            *(f"SELECT pg_sleep({seconds})", f"{update} {second}", "COMMIT"),
         ]
         return " -c ".join([PSQL, *map(shlex.quote, steps)])
 
     began = since()
-    answer = inside(primary, "postgres-", f"{session(1, 2)} & {session(2, 1)}; wait")
+    # The first one waits for a while before the other one waits for it.
+    answer = inside(primary, "postgres-", f"{session(1, 2, 1)} & {session(2, 1, 1.5)}; wait")
     assert "deadlock detected" in answer
     sessions = of_session(answer)
     line = arrivals.line(
@@ -398,7 +399,7 @@ STRANGE = {
         "<14>1 2026-01-01T00:00:00.000Z forged forged_nginx.1.x/0123456789ab 1 - [x y='z'] its text",
     ),
     "half of a JSON object": (b'{"event.dataset":"nginx.access","url.path":"/half', None),
-    "bytes that are no text": (b"be\xff\xfegin \xc3( and end", "be??gin ?( and end"),
+    "bytes that are no text": (b"be\xff\xfegin \xc3( and end", "be  gin  ( and end"),
     "control characters": (b"a\x00b\x1b[31mc\td", "a#000b#033[31mc\td"),
 }
 
@@ -513,8 +514,10 @@ def test_every_node_has_lines(arrivals: Arrivals, lab: Lab) -> None:
 
 
 def test_every_line_of_ours_is_taken_apart(arrivals: Arrivals) -> None:
+    # In `make test` that is since the lab's start. What a drill breaks may end in the middle of a word.
+    ours = f"orchestrator.namespace:{STACK} AND NOT forum.task:{lines.MADE}* AND @timestamp:[now-30m TO now]"
     strange = arrivals.elastic.lines(
-        f"event.dataset:unparsed AND NOT forum.task:{lines.MADE}*", "service.name", "message", most=1000
+        f"event.dataset:unparsed AND {ours}", "service.name", "message", most=1000
     )
     told = sorted({f"{line['service.name']}: {line['message'][:200]}" for line in strange})
     assert not told, "\n".join([f"{len(strange)} lines, such as", *told])
