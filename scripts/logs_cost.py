@@ -52,10 +52,12 @@ def line(kind: str, marker: str, number: int) -> str:
 
 
 def seconds_used(node: Node, unit: str) -> float:
-    """Processor time of a unit's main process."""
-    pid = node.run(f"systemctl show --value --property=MainPID {unit}").strip()
-    fields = node.run(f"cat /proc/{pid}/stat").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
+    """Processor time of a unit's main process and its children: Elasticsearch's main one only starts Java."""
+    pids = node.run(
+        f"pid=$(systemctl show --value --property=MainPID {unit}); echo $pid $(pgrep -P $pid)"
+    ).split()
+    stats = [node.run(f"cat /proc/{pid}/stat").rpartition(")")[2].split() for pid in pids]
+    return sum(int(fields[11]) + int(fields[12]) for fields in stats) / TICKS
 
 
 class Writer:
