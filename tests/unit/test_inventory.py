@@ -274,13 +274,36 @@ def test_what_comes_from_a_vendor_or_a_file_needs_its_repository_or_its_path() -
         "e_repository": {},
         "f_source": "path",
         "f_path": "/opt/program",
-        "g_source": "logstash",
-        "g_logstash_repository": {},
     }
-    first, second, third = source_problems(settings)
+    first, second = source_problems(settings)
     assert first.startswith("a_source is vendor, but a_repository is empty: ")
     assert second.startswith("e_source is path, but e_path is empty: ")
-    assert third.startswith("g_source is logstash, but g_logstash_repository is empty: ")
+
+
+@pytest.mark.parametrize(
+    ("changed", "problem"),
+    [
+        ({}, None),
+        ({"log_shipper_source": "rsyslog", "log_collector_source": "telegraf"}, None),
+        ({"log_collector_logstash_repository": {}}, "log_collector_logstash_repository is empty: "),
+        ({"log_shipper_filebeat_repository": {}}, "log_shipper_filebeat_path are empty: "),
+        ({"log_shipper_filebeat_repository": {}, "log_shipper_filebeat_path": "/opt/filebeat"}, None),
+        ({"log_collector_source": "telegraf"}, "log_collector_source is telegraf: set it to logstash"),
+    ],
+)
+def test_filebeat_needs_logstash_and_both_need_where_they_come_from(
+    changed: dict[str, object], problem: str | None
+) -> None:
+    settings: dict[str, object] = {
+        "log_collector_source": "logstash",
+        "log_collector_logstash_repository": {"uris": "https://example.org"},
+        "log_shipper_source": "filebeat",
+        "log_shipper_filebeat_repository": {"uris": "https://example.org"},
+        "log_shipper_filebeat_path": "",
+    }
+    problems = source_problems(settings | changed)
+    assert len(problems) == bool(problem)
+    assert all(str(problem) in one for one in problems)
 
 
 def test_filters_are_published() -> None:
