@@ -471,7 +471,16 @@ def failed_over(lab: Lab, missing: Callable[[], list[str]]) -> Iterator[str]:
     assert inside(node, "sentinel-", f'{ASK_REDIS} 26379 "SENTINEL FAILOVER $MASTER_NAME"') == "OK\n"
     until(30, lambda: master() not in ("", before))
     yield began
-    until(120, lambda: not missing())
+    # Celery ends where the new master has no replica yet; what is young has told no figure.
+    whole_since = time.monotonic()
+
+    def settled() -> bool:
+        nonlocal whole_since
+        if missing():
+            whole_since = time.monotonic()
+        return time.monotonic() - whole_since > 20
+
+    until(180, settled)
 
 
 @pytest.mark.parametrize(
@@ -499,7 +508,8 @@ def test_every_service_has_lines(arrivals: Arrivals, lab: Lab) -> None:
     services = lab.swarm[0].run("docker service ls --format '{{.Name}}'").split()
     assert len(services) > 10
     told = arrivals.elastic.counts("*", "service.name", most=1000)
-    silent = {name.removeprefix(f"{STACK}_") for name in services} - told.keys()
+    # The relays tell only of what goes wrong.
+    silent = {name.removeprefix(f"{STACK}_") for name in services} - told.keys() - {"relay"}
     # It has nothing to say in its first quarter of an hour.
     process = f"docker ps -q --filter name=^{STACK}_maintenance | xargs -r docker inspect --format '{{{{.State.Pid}}}}'"
     ages = [int(node.run(f"{process} | xargs -r ps -o etimes= -p").strip() or 0) for node in lab.swarm]
