@@ -383,16 +383,23 @@ def server() -> Iterator[tuple[type[Kibana], int]]:
 
 @pytest.fixture
 def bring(server: tuple[type[Kibana], int], tmp_path: Path) -> Bring:
-    """Runs the role's part that brings the dashboards, without TLS; what it prints."""
+    """Runs a part of the role, the one that brings the dashboards, without TLS; what it prints."""
     play = {
         "hosts": "localhost",
         "gather_facts": False,
         "tasks": [
-            {"ansible.builtin.include_role": {"name": "kibana", "tasks_from": "dashboards"}},
+            {
+                "ansible.builtin.include_role": {
+                    "name": "kibana",
+                    "tasks_from": "{{ part | default('dashboards') }}",
+                }
+            },
         ],
         "vars": {
             "ansible_python_interpreter": sys.executable,
+            **{f"kibana_{name}_secret": "k" * 32 for name in ("saved_objects", "session", "reporting")},
             "kibana_url": f"http://127.0.0.1:{server[1]}",
+            "elasticsearch_version": "8.8.2",
             "elasticsearch_operator_password": "pass-of-operator",
             "elasticsearch_index": "forum-logs",
             "stack_name": "forum",
@@ -445,3 +452,25 @@ def test_an_import_that_failed_fails_the_run(bring: Bring, server: tuple[type[Ki
     assert "failed=1" in shown
     assert "success: false" in shown
     assert len(server[0].imports) == 1
+
+
+@pytest.mark.parametrize(
+    ("variables", "told"),
+    [
+        ({"kibana_path": "/srv/kibana-8.8.2-amd64.deb"}, None),
+        (
+            {"kibana_path": "/srv/kibana-8.8.20-amd64.deb"},
+            "must be the vendor's package kibana-8.8.2-ARCHITECTURE.deb",
+        ),
+        ({"kibana_session_secret": "k" * 31, "kibana_source": "vendor"}, "must have 32 characters or more"),
+        ({"kibana_heap_mb": 1536, "kibana_source": "vendor"}, "kibana_memory_mb (1536) must be more than"),
+    ],
+)
+def test_what_kibana_would_stumble_over_is_refused(
+    bring: Bring, variables: dict[str, Any], told: str | None
+) -> None:
+    given = {"part": "judge", "kibana_source": "path", "kibana_memory_mb": 1536, **variables}
+    shown = " ".join(bring("-e", json.dumps(given)).replace("''", "'").split())
+    assert "changed=0" in shown
+    assert ("failed=0" in shown) is (told is None)
+    assert (told or "") in shown

@@ -454,6 +454,7 @@ def test_to_keep_no_backup_is_refused(ansible: Run) -> None:
         ("elasticsearch_port", "many", "elasticsearch_port"),
         ("elasticsearch_keep_days", 0, "elasticsearch_keep_days (0)"),
         ("elasticsearch_memory_mb", 512, "at least one and a half times"),
+        ("elasticsearch_kibana", True, "Kibana needs the vendor's Elasticsearch"),
     ],
 )
 def test_bad_values_are_refused_and_nothing_is_changed(
