@@ -345,9 +345,9 @@ class Kibana(BaseHTTPRequestHandler):
         elif self.path == "/api/saved_objects/_import?overwrite=true":
             head = f"Content-Type: {self.headers['Content-Type']}\r\n\r\n".encode()
             (file,) = BytesParser(policy=email.policy.HTTP).parsebytes(head + body).iter_parts()
-            assert file.get_filename().endswith(".ndjson")
+            assert str(file.get_filename()).endswith(".ndjson")
             assert "Content-Transfer-Encoding" not in file
-            lines = file.get_payload(decode=True).decode().splitlines()
+            lines = bytes(file.get_payload(decode=True)).decode().splitlines()
             self.imports.append(self.path)
             if not self.refuses:
                 self.objects |= {
