@@ -49,6 +49,16 @@ class Elastic:
         total: int = self.search(wanted)["hits"]["total"]["value"]
         return total
 
+    def counts(self, query: str, field: str, most: int) -> dict[str, int]:
+        """How many matching lines have each value of a field, for at most so many values. Raises as search does."""
+        wanted = {
+            "size": 0,
+            "query": {"query_string": {"query": query}},
+            "aggs": {"values": {"terms": {"field": field, "size": most}}},
+        }
+        buckets = self.search(wanted)["aggregations"]["values"]["buckets"]
+        return {str(bucket["key"]): int(bucket["doc_count"]) for bucket in buckets}
+
     def lines(self, query: str, *fields: str, most: int = 100) -> list[dict[str, Any]]:
         """The newest lines that match a query of Lucene's kind, with these of their fields. Raises as search does."""
         wanted = {

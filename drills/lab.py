@@ -29,10 +29,10 @@ class Node:
     address: str
     container: str
 
-    def run(self, script: str, seconds: float = 120) -> str:
-        """The output of a shell script on the machine, errors included. Raises TimeoutExpired."""
-        command = ["docker", "exec", self.container, "sh", "-c", script]
-        done = subprocess.run(command, capture_output=True, timeout=seconds, check=False)
+    def run(self, script: str, seconds: float = 120, given: bytes = b"") -> str:
+        """The output of a shell script on the machine, errors included. given: its input. Raises TimeoutExpired."""
+        command = ["docker", "exec", "--interactive", self.container, "sh", "-c", script]
+        done = subprocess.run(command, input=given, capture_output=True, timeout=seconds, check=False)
         return (done.stdout + done.stderr).decode(errors="replace")
 
 
@@ -79,6 +79,11 @@ class Lab:
     def swarm(self) -> tuple[Node, ...]:
         """The machines that run the stack: all but the monitoring one."""
         return tuple(node for node in self.nodes if node.name != "monitor")
+
+    @property
+    def monitor(self) -> Node:
+        """The machine that watches."""
+        return next(node for node in self.nodes if node.name == "monitor")
 
 
 def _account(fields: dict[str, str]) -> Account:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "module_utils"))
 
 import dashboards
 import influxql
+import query_dsl
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 #: Shorter windows would often lie between two points of an instance.
@@ -24,6 +26,31 @@ _SHORTEST = 30
 #: How long an instance that fell silent is missed.
 _REMEMBERED = "1d"
 _SHOWN, _EVERY = "1h", "1m"
+
+
+#: The panels of the page of requests: title, unit, and its series in the words of an indicator of nginx's log.
+_REQUESTS: tuple[tuple[str, str, dict[str, dict[str, Any]]], ...] = (
+    ("request rate", "requests/s", {"requests": {"aggregation": "rate"}}),
+    (
+        "answers by status",
+        "answers/s",
+        {
+            f"{first}xx": {
+                "where": {"http.response.status_code": {"gte": first * 100, "lt": first * 100 + 100}},
+                "aggregation": "rate",
+            }
+            for first in (2, 3, 4, 5)
+        },
+    ),
+    (
+        "response time",
+        "s",
+        {
+            name: {"fields": ["event.duration"], "aggregation": aggregation, "lookback_window": "5m"}
+            for name, aggregation in (("50 %", "median"), ("95 %", "p95"), ("99 %", "p99"))
+        },
+    ),
+)
 
 
 def _window(duration: str) -> str:
@@ -42,14 +69,12 @@ def _hour(words: Mapping[str, Any]) -> str:
 
 
 def _instance(indicator: Mapping[str, Any]) -> str:
-    """The tag that tells an indicator's instances apart, also where it adds them up."""
-    return "node" if indicator["source"] == "snmp" else "host"
+    """The tag or field that tells an indicator's instances apart, also where it adds them up."""
+    return {"snmp": "node", "log": "host.name"}.get(indicator["source"], "host")
 
 
 def _statements(indicator: Mapping[str, Any]) -> dict[str, str]:
-    """What is asked about an indicator; nothing where it is read from a log."""
-    if indicator["source"] == "log":
-        return {}
+    """What InfluxDB is asked about an indicator."""
     instance = _instance(indicator)
     newest = {
         **indicator,
@@ -65,14 +90,28 @@ def _statements(indicator: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
+def _searches(indicator: Mapping[str, Any], alarm: Mapping[str, Any]) -> dict[str, str]:
+    """What Elasticsearch is asked about an indicator of a log, as JSON; of its alarm, where that has another figure."""
+    asked = {
+        "now": query_dsl.current(indicator),
+        "each": query_dsl.current({"per": [_instance(indicator)], **indicator}),
+        "hour": query_dsl.graph(indicator, _SHOWN, _EVERY),
+        "seen": query_dsl.lines(indicator),
+    }
+    if aggregation := alarm.get("aggregation"):
+        asked["alarm"] = query_dsl.current({**indicator, "aggregation": aggregation})
+    return {kind: json.dumps(search) for kind, search in asked.items()}
+
+
 def _level(level: Mapping[str, Any]) -> dict[str, Any]:
     indicator = level["indicator"]
-    words = ("name", "description", "source", "unit", "worse")
+    words = ("name", "description", "source", "lookback_window", "unit", "worse")
     told = {key: indicator[key] for key in words if key in indicator}
     purpose = {key: level[key] for key in ("objective", "alarm") if key in level}
+    of_log = indicator["source"] == "log"
     return {
         "id": level["id"], "service": level["service"], "instance": _instance(indicator), **told, **purpose,
-        "statements": _statements(indicator),
+        "statements": _searches(indicator, level.get("alarm", {})) if of_log else _statements(indicator),
     }  # fmt: skip
 
 
@@ -100,11 +139,24 @@ def _panel(panel: dashboards.Panel, instance: str) -> dict[str, Any]:
     }
 
 
-def board_data(levels: Sequence[Mapping[str, Any]], paths: Sequence[str]) -> dict[str, Any]:
-    """What the status board shows, with its statements in InfluxQL.
+def _requests_panel(title: str, unit: str, series: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """A panel of the page of requests, in the shape of those that InfluxDB draws."""
 
-    levels: the list of sla.yml, judged by service_level_errors. paths: the dashboards' descriptions. Returns the two
-    lists levels and dashboards. Raises AnsibleFilterError for a description that can't be read.
+    def asked(words: Mapping[str, Any]) -> dict[str, str]:
+        told = {"log": "nginx", "lookback_window": "1m", **words}
+        searches = {"now": query_dsl.current(told), "hour": query_dsl.graph(told, _SHOWN, _EVERY)}
+        return {kind: json.dumps(search) for kind, search in searches.items()}
+
+    drawn = [{"name": name, "whole": asked(words)} for name, words in series.items()]
+    return {"title": title, "unit": unit, "kind": "graph", "thresholds": [], "series": drawn}
+
+
+def board_data(levels: Sequence[Mapping[str, Any]], paths: Sequence[str]) -> dict[str, Any]:
+    """What the status board shows, with its statements in InfluxQL, and in the Query DSL for what it reads from logs.
+
+    levels: the list of sla.yml, judged by service_level_errors. paths: the dashboards' descriptions. Returns the lists
+    levels, dashboards, and requests, which are the panels of the page of that name. Raises AnsibleFilterError for a
+    description that can't be read.
     """
     plain: list[dict[str, Any]] = dashboards.plain(levels)
     try:
@@ -118,6 +170,7 @@ def board_data(levels: Sequence[Mapping[str, Any]], paths: Sequence[str]) -> dic
              "panels": [_panel(panel, board.instance) for panel in board.panels]}
             for board in drawn
         ],
+        "requests": [_requests_panel(*panel) for panel in _REQUESTS],
     }  # fmt: skip
 
 

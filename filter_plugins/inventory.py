@@ -18,6 +18,16 @@ _CONSTRAINT = re.compile(r"node\.labels\.([\w.-]+)\s*==\s*(\S+)")
 _SECRET = re.compile(r"\w+_(?:password|passphrase|secret|secret_key|token)")
 _UNJUDGED = ("default", "description", "version_added")
 _UNKNOWN = "is a variable that no role knows"
+_FROM_VENDOR = "describe the vendor's repository there"
+_FROM_FILE = "name a file of the control machine there"
+#: What a choice needs that isn't called NAME_repository: one of some variables.
+_LOG_NEEDS = {
+    ("log_collector_source", "logstash"): (("log_collector_logstash_repository",), _FROM_VENDOR),
+    ("log_shipper_source", "filebeat"): (
+        ("log_shipper_filebeat_repository", "log_shipper_filebeat_path"),
+        f"{_FROM_VENDOR}, or a file of the control machine",
+    ),
+}
 
 
 def manager_problems(managers: Sequence[str]) -> list[str]:
@@ -311,21 +321,25 @@ def source_problems(settings: Mapping[str, object]) -> list[str]:
     """Whether what comes from a vendor has the vendor's repository, and what comes from a file has the file.
 
     settings: variable -> rendered value; NAME_source that is vendor needs NAME_repository where there is such a
-    variable, since no host of a repository stands in a role; one that is path needs NAME_path. Returns sentences with
-    the remedy, sorted by name.
+    variable, since no host of a repository stands in a role; one that is path needs NAME_path. Logstash and Filebeat
+    have repositories of their own, and Filebeat sends to nothing but Logstash. Returns sentences with the remedy,
+    sorted by name.
     """
-    needs = {
-        "vendor": ("_repository", "describe the vendor's repository there"),
-        "path": ("_path", "name a file of the control machine there"),
-    }
-    return [
-        f"{name} is {value}, but {needed} is empty: {remedy}, or choose another source"
-        for name, value in sorted(settings.items())
-        if name.endswith("_source") and value in needs
-        for ending, remedy in [needs[str(value)]]
-        for needed in [name.removesuffix("_source") + ending]
-        if needed in settings and not settings[needed]
-    ]
+    needs = {"vendor": ("_repository", _FROM_VENDOR), "path": ("_path", _FROM_FILE)}
+    problems = []
+    for name, value in sorted(settings.items()):
+        needed, remedy = _LOG_NEEDS.get((name, str(value)), ((), ""))
+        if name.endswith("_source") and value in needs:
+            ending, remedy = needs[str(value)]
+            needed = (name.removesuffix("_source") + ending,)
+        if any(one in settings for one in needed) and not any(settings.get(one) for one in needed):
+            empty = " and ".join(needed) + (" are" if len(needed) > 1 else " is")
+            problems.append(f"{name} is {value}, but {empty} empty: {remedy}, or choose another source")
+    collector = settings.get("log_collector_source", "logstash")
+    if settings.get("log_shipper_source") == "filebeat" and collector != "logstash":
+        problem = f"log_shipper_source is filebeat, which sends to Logstash, but log_collector_source is {collector}"
+        problems.append(f"{problem}: set it to logstash, or log_shipper_source to rsyslog")
+    return problems
 
 
 class FilterModule:

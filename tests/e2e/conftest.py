@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from drills.browser import Browser, Timeouts
 from drills.forum import Account, Visitor, new_account
 from drills.lab import ROOT, Lab, read_lab, shake_hands
+from drills.tiers import Machine, look, what_is_missing
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -33,8 +34,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Drills come last, and before them a node is drained: they break what the others test."""
-    late = ["test_nodes.py", "test_drills.py"]
+    """Drills come last, and before them the logs are kept up and a node is drained: they break what the others test."""
+    late = ["test_log_queues.py", "test_log_outage.py", "test_nodes.py", "test_drills.py"]
     items.sort(key=lambda item: late.index(item.path.name) + 1 if item.path.name in late else 0)
 
 
@@ -48,6 +49,20 @@ def artifacts() -> Path:
     directory = Path(os.environ.get("E2E_ARTIFACTS", ROOT / "artifacts" / "e2e"))
     directory.mkdir(parents=True, exist_ok=True)
     return directory
+
+
+@pytest.fixture(scope="session")
+def missing(lab: Lab) -> Callable[[], list[str]]:
+    """Tells what keeps the stack from being whole, as the drills see it."""
+
+    def reasons() -> list[str]:
+        machines = [
+            Machine(node.name, ("docker", "exec", "--interactive", node.container)) for node in lab.swarm
+        ]
+        snapshot = look(machines, lab.forum_urls, lab.ca_file, None, "forum")
+        return [reason for told in what_is_missing(snapshot).values() for reason in told]
+
+    return reasons
 
 
 @pytest.fixture(scope="module")

@@ -157,10 +157,10 @@ def test_a_forged_address_is_not_believed(edge: str, lab: Lab, guest: Guest) -> 
     addresses = [text for text in shown if re.fullmatch(r"[0-9a-f.:]+", text)]
     assert addresses, f"the administrator sees no address among {shown}"
     assert "203.0.113.77" not in addresses
-    assert addresses == [_own_address(edge)]
+    assert addresses == [own_address(edge)]
 
 
-def _own_address(edge: str) -> str:
+def own_address(edge: str) -> str:
     """The address that this machine has towards an edge."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as towards:
         towards.connect((urlsplit(edge).hostname, 443))
@@ -171,7 +171,7 @@ def _own_address(edge: str) -> str:
 def homeless(lab: Lab) -> Iterator[str]:
     """A floating address that no machine holds; at the end all are at home again."""
     address = str(urlsplit(lab.forum_urls[-1]).hostname)
-    monitor = next(node for node in lab.nodes if node.name == "monitor")
+    monitor = lab.monitor
     for node in lab.swarm:
         node.run("systemctl stop keepalived")
     try:
@@ -189,7 +189,7 @@ def homeless(lab: Lab) -> Iterator[str]:
 
 
 def test_a_visitor_who_knocked_before_the_address_was_there_is_known(lab: Lab, homeless: str) -> None:
-    node, monitor = lab.swarm[-1], next(node for node in lab.nodes if node.name == "monitor")
+    node, monitor = lab.swarm[-1], lab.monitor
     mac = node.run("cat /sys/class/net/eth0/address").strip()
     monitor.run(f"ip neighbour replace {homeless} lladdr {mac} dev eth0 nud permanent")
     with ThreadPoolExecutor(1) as pool:

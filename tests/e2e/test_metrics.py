@@ -149,7 +149,7 @@ def test_a_killed_telegraf_is_back_and_its_service_never_knew(service: str, runn
 
 
 def test_nothing_is_missing_after_influxdb_was_away(influx: Influx, lab: Lab) -> None:
-    monitor = next(node for node in lab.nodes if node.name == "monitor")
+    monitor = lab.monitor
     wanted = tasks(lab)
     nodes = {node.container for node in lab.swarm}
     # A node that was away before is found again within three minutes.

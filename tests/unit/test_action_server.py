@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import html
-import io
 import json
 import re
 import socket
@@ -13,35 +11,31 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 from unittest.mock import create_autospec
-from urllib.parse import parse_qs, urlencode
 
 import pytest
-import yaml
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "roles/action_server/files/program"))
-
-from action_server import charts, password, server, sources, web, words
-from action_server.board import Board
+from action_server import charts, password, server, sources, words
 from action_server.doors import Attempts, Sessions
 from action_server.judge import State, judge
-from action_server.settings import Settings
-from action_server.sources import Figures, InfluxDB, Managers, Series, Source, SourceError
-from board import board_data
+from action_server.sources import Asked, Figures, InfluxDB, Managers, Series, Source, SourceError
+from board_site import (
+    DATA,
+    LEVELS,
+    PROGRAM,
+    SECRET,
+    SWARM,
+    Ask,
+    World,
+    legends,
+    level,
+    row_of,
+    sign_in,
+    site,
+)
 
-ROOT = Path(__file__).resolve().parents[2]
-PROGRAM = ROOT / "roles/action_server/files/program"
 NOW = 1_800_000_000.0
-LEVELS = yaml.safe_load((ROOT / "inventories/shared/sla.yml").read_text())["service_levels"]
-SECRET = "Jd83-kq0-Xw71-pp2"
-DATA = board_data(LEVELS, [str(path) for path in (ROOT / "roles").glob("*/files/dashboard.yml")])
-
-
-def level(name: str) -> dict[str, Any]:
-    return next(dict(each) for each in DATA["levels"] if each["id"] == name)
 
 
 def answers(values: Mapping[str, float], age: float = 5, **ages: float) -> dict[str, list[Series]]:
@@ -138,20 +132,20 @@ def test_a_silent_node_is_missed_since_one_that_departed_has_no_series() -> None
     assert (row.state, row.silent) == (State.SILENT, ("n2",))
 
 
-@pytest.mark.parametrize("each", DATA["levels"], ids=lambda each: each["id"])
+@pytest.mark.parametrize(
+    "each", [each for each in DATA["levels"] if each["source"] != "log"], ids=lambda each: each["id"]
+)
 def test_every_statement_tells_apart_what_is_judged(each: dict[str, Any]) -> None:
     statements = each["statements"]
-    assert (statements == {}) is (each["source"] == "log")
-    if statements:
-        groups = 'GROUP BY "node"' if each["service"] == "nodes" else 'GROUP BY "service", "host"'
-        assert statements["seen"].endswith(groups)
-        assert "time > now() - 1d " in statements["seen"]
-        assert f'"{each["instance"]}"' in statements["each"].rpartition("GROUP BY ")[2]
+    groups = 'GROUP BY "node"' if each["service"] == "nodes" else 'GROUP BY "service", "host"'
+    assert statements["seen"].endswith(groups)
+    assert "time > now() - 1d " in statements["seen"]
+    assert f'"{each["instance"]}"' in statements["each"].rpartition("GROUP BY ")[2]
 
 
-def test_what_nobody_answered_is_unknown_and_what_logs_hold_is_not_measured() -> None:
-    assert judge(level("nginx-clients"), None, None, NOW).state is State.UNKNOWN
-    assert judge(level("misago-errors"), None, None, NOW).state is State.UNMEASURED
+@pytest.mark.parametrize("name", ["nginx-clients", "misago-errors"])
+def test_what_nobody_answered_is_unknown(name: str) -> None:
+    assert judge(level(name), None, None, NOW).state is State.UNKNOWN
 
 
 def test_every_level_has_a_row_and_every_state_a_sign_of_its_own() -> None:
@@ -230,6 +224,30 @@ def test_nobody_waits_for_a_source_that_hangs() -> None:
     assert (reading.value, reading.taken) == (None, None)
     assert "no answer" in reading.error
     over.set()
+
+
+def test_who_reads_several_sources_waits_for_all_of_them_at_once() -> None:
+    over = threading.Event()
+    hanging = [Source(over.wait, patience=0.3) for _ in range(4)]
+    began = time.monotonic()
+    for source in hanging:
+        source.begin()
+    assert ["no answer" in source.read().error for source in hanging] == [True] * 4
+    assert time.monotonic() - began < 0.6
+    over.set()
+
+
+def test_each_question_has_a_source_of_its_own_and_old_ones_are_forgotten() -> None:
+    asked = []
+
+    def fetch(*words: str) -> str:
+        asked.append(words)
+        return " ".join(words)
+
+    questions: Asked[str] = Asked(fetch, most=2)
+    for one in (("a", "b"), ("a", "c"), ("a", "b"), ("d", "e"), ("a", "b"), ("a", "c")):
+        assert questions.read(*one).value == " ".join(one)
+    assert asked == [("a", "b"), ("a", "c"), ("d", "e"), ("a", "c")]
 
 
 def test_a_failed_source_is_told_and_its_old_answer_isn_t_shown() -> None:
@@ -420,149 +438,25 @@ def test_who_says_nothing_holds_up_nobody_and_is_sent_away() -> None:
             connection.close()
 
 
-SWARM: dict[str, list[dict[str, Any]]] = {
-    "nodes": [
-        {
-            "ID": "n1",
-            "Description": {"Hostname": "node-1"},
-            "Spec": {"Role": "manager", "Availability": "active"},
-            # As a leader may see itself.
-            "Status": {"State": "ready", "Addr": "0.0.0.0"},  # noqa: S104 (nothing listens there)
-            "ManagerStatus": {"Leader": True, "Addr": "192.0.2.11:2377"},
-        },
-        {
-            "ID": "n0",
-            "Description": {"Hostname": "node-1"},
-            "Spec": {"Role": "worker", "Availability": "active"},
-            "Status": {"State": "down", "Addr": "192.0.2.11"},
-        },
-        {
-            "ID": "n2",
-            "Description": {"Hostname": "node-2"},
-            "Spec": {"Role": "manager", "Availability": "drain"},
-            "Status": {"State": "down", "Addr": "192.0.2.12"},
-        },
-    ],
-    "services": [
-        {
-            "Spec": {"Name": "forum_nginx", "Mode": {"Replicated": {"Replicas": 3}}},
-            "ServiceStatus": {"DesiredTasks": 3, "RunningTasks": 2},
-        },
-        {
-            "Spec": {"Name": "forum_misago", "Mode": {"Replicated": {"Replicas": 3}}},
-            "ServiceStatus": {"DesiredTasks": 3, "RunningTasks": 3},
-        },
-        {
-            "Spec": {"Name": "forum_release", "Labels": {"forum.job": "true"}},
-            "ServiceStatus": {"DesiredTasks": 1, "RunningTasks": 0},
-        },
-    ],
-}
-
-Ask = Callable[..., tuple[int, dict[str, str], str]]
-
-
-class World:
-    """What InfluxDB and the swarm's managers tell: three nginx, of which one departed, and whatever else is asked."""
-
-    def __init__(self) -> None:
-        self.away = False
-
-    def answer(self, url: str, _: object, __: float, body: str = "", **___: str) -> Any:
-        """In the place of sources.ask."""
-        if not url.startswith("https://192.0.2.9:8086/query?"):
-            return SWARM["nodes" if "/nodes" in url else "services"]
-        if self.away:
-            raise SourceError("192.0.2.9:8086 doesn't answer")
-        statements = parse_qs(body)["q"][0].split("; ")
-        return {
-            "results": [{"statement_id": at, "series": self.told(text)} for at, text in enumerate(statements)]
-        }
-
-    @staticmethod
-    def told(statement: str) -> list[dict[str, Any]]:
-        """A series for each nginx where they're told apart; the hour is full of 50, and now there are fewer or more."""
-        tags = re.findall(r'"(\w+)"', statement.rpartition(" GROUP BY ")[2])
-        now = int(time.time()) // 60 * 60
-        ages = {"nginx-a": 0, "<b>": 0, "nginx-old": 300} if tags else {"": 0}
-        figures = {"nginx-a": 10.0, "<b>": 700.0, "nginx-old": 1000.0, "": 710.0}
-
-        def points(name: str) -> list[list[float]]:
-            if "time(1m)" in statement:
-                return [[now - 60 * number, 50.0] for number in range(60, -1, -1)]
-            return [[time.time() - 5 - ages[name], figures[name]]]
-
-        def tag(key: str, name: str) -> str:
-            return {"host": name, "node": name, "service": "nginx"}.get(key, "other")
-
-        return [{"tags": {key: tag(key, name) for key in tags}, "values": points(name)} for name in ages]
+@pytest.fixture
+def world() -> World:
+    return World()
 
 
 @pytest.fixture
-def world(monkeypatch: pytest.MonkeyPatch) -> World:
-    told = World()
-    monkeypatch.setattr(sources, "ask", told.answer)
-    return told
+def ask(tmp_path: Path, world: World, monkeypatch: pytest.MonkeyPatch) -> Ask:
+    return site(tmp_path, world, monkeypatch)
 
 
-@pytest.fixture
-def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    # Signing in is meant to be slow, and nearly every test here does it.
-    monkeypatch.setattr(password, "_COST", 2**4)
-    (tmp_path / "password").write_text(password.hashed(SECRET))
-    (tmp_path / "influxdb_password").write_text("reader")
-    return Settings(
-        address="127.0.0.1", port=0, user="operator", allowed_networks=(ip_network("192.0.2.0/24"),),
-        files=tmp_path, influxdb_url="https://192.0.2.9:8086", influxdb_database="forum", influxdb_user="reader",
-        managers=("192.0.2.11:2376",), stack="forum", levels=tuple(DATA["levels"]),
-        dashboards=tuple(DATA["dashboards"]),
-    )  # fmt: skip
-
-
-@pytest.fixture
-def ask(settings: Settings, world: World, monkeypatch: pytest.MonkeyPatch) -> Ask:
-    """Asks the server as WSGI, in which the sources say what world tells."""
-    monkeypatch.setattr("ssl.create_default_context", lambda **_: create_autospec(ssl.SSLContext))
-    application = web.application(settings, Board(settings))
-
-    def request(
-        path: str, form: Mapping[str, str] | None = None, address: str = "192.0.2.1", **headers: str
-    ) -> tuple[int, dict[str, str], str]:
-        path, _, query = path.partition("?")
-        body = urlencode(form or {}).encode()
-        environment: dict[str, Any] = {
-            "REQUEST_METHOD": "GET" if form is None else "POST", "PATH_INFO": path, "QUERY_STRING": query,
-            "SCRIPT_NAME": "", "SERVER_NAME": "board", "SERVER_PORT": "8443", "SERVER_PROTOCOL": "HTTP/1.1",
-            "REMOTE_ADDR": address, "REMOTE_PORT": "1", "HTTP_HOST": "board:8443", "wsgi.url_scheme": "https",
-            "wsgi.input": io.BytesIO(body), "wsgi.errors": io.StringIO(), "wsgi.version": (1, 0),
-            "wsgi.multithread": True, "wsgi.multiprocess": False, "wsgi.run_once": False,
-            **{f"HTTP_{name.upper()}": value for name, value in headers.items()},
-        }  # fmt: skip
-        if form is not None:
-            environment |= {
-                "CONTENT_TYPE": "application/x-www-form-urlencoded", "CONTENT_LENGTH": str(len(body))
-            }  # fmt: skip
-        told: dict[str, Any] = {}
-
-        def start(status: str, found: list[tuple[str, str]], error: object = None) -> Callable[..., None]:
-            told.update(status=int(status.partition(" ")[0]), headers=dict(found))
-            return lambda data: None
-
-        answer = application(environment, start)
-        content = b"".join(answer).decode()
-        answer.close()
-        return told["status"], told["headers"], content
-
-    return request
-
-
-def sign_in(ask: Ask) -> str:
-    status, headers, _ = ask("/sign-in", {"user": "operator", "password": SECRET})
-    assert status == 303
-    return headers["Set-Cookie"].partition(";")[0]
-
-
-PAGES = ["/", "/swarm", "/components/nginx", "/components/nodes", "/components/postgres?instance=%3Cb%3E"]
+PAGES = [
+    *("/", "/swarm", "/components/nginx", "/components/nodes", "/components/postgres?instance=%3Cb%3E"),
+    *(
+        "/requests",
+        "/errors?search=%3Cb%3E&service=%3Cb%3E",
+        f"/request?id={'a' * 32}",
+        "/request?id=%3Cb%3E",
+    ),
+]
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -596,7 +490,7 @@ def test_pages_hold_nothing_the_policy_refuses_and_nothing_from_elsewhere(ask: A
     assert status == 200
     assert not re.search(r"<style|\sstyle=|\son\w+=|<script>|javascript:", content)
     assert re.findall(r'(?:src|href|action)="(?!/|#)([^"]+)"', content) == []
-    # The name of an instance in world.
+    # The name of an instance in world, and what it was asked for.
     assert "<b>" not in re.sub(r"<b>\d+</b>", "", content)
 
 
@@ -642,24 +536,10 @@ def test_errors_tell_nothing_of_the_inside(ask: Ask) -> None:
     assert "Traceback" not in content
 
 
-def test_the_overview_has_every_indicator_and_says_what_isn_t_measured_yet(ask: Ask) -> None:
+def test_the_overview_has_every_indicator(ask: Ask) -> None:
     _, _, content = ask("/", cookie=sign_in(ask))
     for each in LEVELS:
         assert f'id="{each["id"]}"' in content
-    assert content.count("read from logs, which aren&#39;t collected yet") == sum(
-        each["indicator"]["source"] == "log" for each in LEVELS
-    )
-
-
-def read(part: str) -> str:
-    """A part of a page as one reads it."""
-    return html.unescape(" ".join(re.sub(r"<[^>]+>", " ", part).split()))
-
-
-def row_of(content: str, name: str) -> str:
-    """An indicator's row."""
-    (row,) = re.findall(rf'<tr id="{name}".*?</tr>', content, re.DOTALL)
-    return read(row)
 
 
 def test_the_overview_tells_figures_and_who_is_worst(ask: Ask) -> None:
@@ -668,7 +548,7 @@ def test_the_overview_tells_figures_and_who_is_worst(ask: Ask) -> None:
         "◌ silent clients per instance 700 clients <b> silent: nginx-old > 750 < 1,024"
     )
     assert row_of(content, "postgres-inserted").startswith("✖ limit broken rows inserted 710 rows/s <b>")
-    assert content.count('<svg class="spark"') == sum(each["indicator"]["source"] != "log" for each in LEVELS)
+    assert content.count('<svg class="spark"') == len(LEVELS)
 
 
 def test_an_instance_that_the_swarm_no_longer_wants_is_not_missed(
@@ -677,14 +557,6 @@ def test_an_instance_that_the_swarm_no_longer_wants_is_not_missed(
     monkeypatch.setitem(SWARM["services"][0], "ServiceStatus", {"DesiredTasks": 2, "RunningTasks": 2})
     _, _, content = ask("/", cookie=sign_in(ask))
     assert row_of(content, "nginx-clients").startswith("✔ ok clients per instance 700 clients <b> > 750")
-
-
-def legends(content: str) -> dict[str, list[str]]:
-    """Title of a panel -> its legend's lines."""
-    return {
-        read(title): [read(line) for line in re.findall(r"<li>(.*?)</li>", panel, re.DOTALL)]
-        for title, panel in re.findall(r"<h2>(.*?)</h2>(.*?)</section>", content, re.DOTALL)
-    }
 
 
 def test_a_component_s_page_draws_the_hour_and_tells_the_figures_of_now(ask: Ask) -> None:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -18,7 +22,7 @@ import yaml
 from ansible.errors import AnsibleFilterError
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
-from conftest import load_file
+from conftest import Rendered, load_file
 from elasticsearch import elastic_problems, log_fields, log_template
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -119,6 +123,24 @@ def test_elastic_s_parts_have_one_version() -> None:
     assert second.startswith("log_shipper_filebeat_version is 8.8.2, but ")
 
 
+@pytest.mark.parametrize(
+    ("role", "tasks", "numbered"),
+    [
+        ("elasticsearch", "vendor", "9.1.0"),
+        ("kibana", "vendor", "9.1.0"),
+        ("log_collector", "logstash", "1:9.1.0-*"),
+        ("log_shipper", "filebeat", "9.1.0"),
+    ],
+)
+def test_elastic_s_parts_come_from_one_repository_in_one_version(
+    role_renderer: Callable[..., Rendered], role: str, tasks: str, numbered: str
+) -> None:
+    install = yaml.safe_load((ROOT / "roles" / role / "tasks" / f"{tasks}.yml").read_text())[0]["vars"]
+    assert install["vendor_package_vendor"] == "elastic"
+    version = trust_as_template(install["vendor_package_version"])
+    assert json.loads(role_renderer(role, elastic_version="9.1.0", version=version)("version")) == numbered
+
+
 @pytest.mark.parametrize("source", ["maven", "path"])
 def test_kibana_wants_the_vendor_s_elasticsearch(source: str) -> None:
     (problem,) = elastic_problems({"elasticsearch_source": source, "kibana_source": "path"})
@@ -129,8 +151,11 @@ def test_kibana_wants_the_vendor_s_elasticsearch(source: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def rendered(collections: None) -> Callable[[str], str]:
-    """A function that renders a template of the role, or an expression, with what its defaults and the product say."""
+def rendered(collections: None) -> Callable[..., str]:
+    """A function that renders a template of the role, or an expression, with what its defaults and the product say.
+
+    A variable that it is given besides comes before those.
+    """
     loader = DataLoader()
     variables: dict[str, Any] = {}
     for path in (
@@ -151,18 +176,19 @@ def rendered(collections: None) -> Callable[[str], str]:
     for name in ("writer", "reader", "alarms", "operator", "keeper", "kibana_server", "viewer"):
         variables[f"elasticsearch_{name}_password"] = f"password of {name}"
 
-    def render(name: str, **others: object) -> str:
-        templar = Templar(loader=loader, variables={**variables, **others})
+    def render(name: str, **given: object) -> str:
         text = (
-            (ROLE / "templates" / name).read_text() if name.endswith(".j2") else f"{{{{ {name} | to_json }}}}"
+            (ROLE / "templates" / name).read_text()
+            if name.endswith(".j2")
+            else f"{{{{ ({name}) | to_json }}}}"
         )
-        return str(templar.template(trust_as_template(text)))
+        return str(Templar(loader=loader, variables=variables | given).template(trust_as_template(text)))
 
     return render
 
 
 def test_its_configuration_is_one_that_nobody_enters_without_a_password(
-    rendered: Callable[[str], str],
+    rendered: Callable[..., str],
 ) -> None:
     settings = yaml.safe_load(rendered("elasticsearch.yml.j2"))
     security = settings["xpack.security"]
@@ -178,13 +204,45 @@ def test_its_configuration_is_one_that_nobody_enters_without_a_password(
     assert settings["node.store.allow_mmap"] is False
 
 
-def test_what_stays_free_is_ordered_as_elasticsearch_wants_it(rendered: Callable[[str], str]) -> None:
+def test_the_vendor_s_programs_read_our_files(rendered: Callable[..., str]) -> None:
+    tasks = yaml.safe_load((ROLE / "tasks" / "vendor.yml").read_text())
+    (told,) = (
+        task["ansible.builtin.copy"] for task in tasks if task.get("register") == "__elasticsearch_defaults"
+    )
+    variables = {"elasticsearch_source": "vendor", "text": trust_as_template(told["content"])}
+    lines = json.loads(rendered("text", **variables)).splitlines()
+    assert "ES_PATH_CONF=/etc/forum/elasticsearch" in lines
+    read = json.loads(rendered("__elasticsearch_read", **variables))
+    assert {told["dest"], "/etc/forum/elasticsearch/elasticsearch.yml"} <= set(read)
+    assert told["dest"] not in json.loads(rendered("__elasticsearch_read"))
+
+
+def test_what_stays_free_is_ordered_as_elasticsearch_wants_it(rendered: Callable[..., str]) -> None:
     marks = yaml.safe_load(rendered("elasticsearch.yml.j2"))["cluster.routing.allocation.disk.watermark"]
     low, high, flood = (int(marks[name].removesuffix("mb")) for name in ("low", "high", "flood_stage"))
     assert low > high > flood
 
 
-def test_each_account_may_do_what_it_is_for_and_no_more(rendered: Callable[[str], str]) -> None:
+def test_numbers_of_the_command_line_are_numbers_though_they_come_as_texts(
+    rendered: Callable[..., str],
+) -> None:
+    numbers = {"heap_mb": 600, "keep_days": 3, "max_mb": 4000, "free_mb": 301}
+    given = {f"elasticsearch_{name}": number for name, number in numbers.items()}
+    texts = {name: str(number) for name, number in given.items()}
+    templates = [path.name for path in (ROLE / "templates").glob("*.j2")]
+    for name in [*templates, "elasticsearch_memory_mb"]:
+        assert rendered(name, **texts).replace('"', "") == rendered(name, **given).replace('"', ""), name
+    first = yaml.safe_load((ROLE / "tasks" / "main.yml").read_text())[0]
+    checks = first["ansible.builtin.assert"]["that"]
+    assert len(checks) == len(numbers)
+    for condition in checks:
+        assert rendered(condition, **texts) == "true", condition
+        assert rendered(condition, **dict.fromkeys(texts, "0"), elasticsearch_memory_mb="-1") == "false", (
+            condition
+        )
+
+
+def test_each_account_may_do_what_it_is_for_and_no_more(rendered: Callable[..., str]) -> None:
     roles = yaml.safe_load(rendered("roles.yml.j2"))
     assert set(roles) == {"writer", "reader", "operator", "keeper"}
     for name, role in roles.items():
@@ -217,12 +275,20 @@ def test_with_kibana_there_are_its_accounts_too(rendered: Callable[..., str]) ->
     assert {"kibana_system:kibana_server", "kibana_viewer:viewer"} <= set(lines)
 
 
-def test_no_password_stands_in_a_file_that_others_read(rendered: Callable[[str], str]) -> None:
+@pytest.mark.parametrize(("writer", "asks"), [("telegraf", False), ("logstash", True)])
+def test_logstash_may_ask_for_the_licence_without_which_it_sends_nothing(
+    role_renderer: Callable[..., Rendered], writer: str, asks: bool
+) -> None:
+    roles = yaml.safe_load(role_renderer("elasticsearch", elasticsearch_collector=writer)("roles.yml.j2"))
+    assert ("cluster:monitor/xpack/license/get" in roles["writer"]["cluster"]) is asks
+
+
+def test_no_password_stands_in_a_file_that_others_read(rendered: Callable[..., str]) -> None:
     for template in (ROLE / "templates").iterdir():
         assert "password of" not in rendered(template.name), template.name
 
 
-def test_its_unit_is_for_its_own_machine_and_the_operators(rendered: Callable[[str], str]) -> None:
+def test_its_unit_is_for_its_own_machine_and_the_operators(rendered: Callable[..., str]) -> None:
     unit = rendered("elasticsearch.service.j2").splitlines()
     assert "IPAddressDeny=any" in unit
     assert "IPAddressAllow=localhost 192.0.2.14 198.51.100.0/24" in unit
@@ -230,7 +296,7 @@ def test_its_unit_is_for_its_own_machine_and_the_operators(rendered: Callable[[s
     assert "SuccessExitStatus=143" in unit
 
 
-def test_the_fields_of_all_components_go_together(rendered: Callable[[str], str]) -> None:
+def test_the_fields_of_all_components_go_together(rendered: Callable[..., str]) -> None:
     tags = json.loads(rendered("__elasticsearch_tags"))
     logs = [yaml.safe_load(path.read_text())["fields"] for path in ROOT.glob("roles/*/files/log/log.yml")]
     fields = log_fields(logs)
@@ -244,9 +310,11 @@ def index(name: str, size: int = 1, made: datetime = NOW) -> Any:
     return keeper.Index(name, keeper.begins(name, made), size)
 
 
-def gone(*indices: Any, keep_days: int = 14, max_bytes: int = 1000) -> list[tuple[str, str, bool]]:
+def gone(
+    *indices: Any, keep_days: int = 14, max_bytes: int = 1000, lacking: int = 0
+) -> list[tuple[str, str, bool]]:
     """Name and reason of what has to go, and whether nothing is left then."""
-    found = keeper.removals(indices, NOW, keep_days, max_bytes)
+    found = keeper.removals(indices, NOW, keep_days, max_bytes, lacking)
     return [(one.index.name.removeprefix("forum-logs-"), one.reason, one.newest) for one in found]
 
 
@@ -267,6 +335,17 @@ def test_the_oldest_go_until_the_rest_takes_no_more_than_allowed() -> None:
     assert gone() == []
 
 
+def test_the_oldest_go_until_enough_of_the_disk_is_free_but_never_the_newest() -> None:
+    days = [day(back, 100) for back in (0, 1, 2)]
+    assert gone(*days, lacking=-1) == gone(*days, lacking=0) == []
+    assert gone(*days, lacking=100) == [("2026.11.24", "disk", False)]
+    assert gone(*days, lacking=101) == [("2026.11.24", "disk", False), ("2026.11.25", "disk", False)]
+    assert gone(*days, lacking=10**9) == gone(*days, lacking=101)
+    # What goes for its age counts.
+    assert gone(day(0, 100), day(1, 100), day(20, 100), lacking=100) == [("2026.11.06", "age", False)]
+    assert gone(day(0), lacking=10**9) == gone(lacking=10**9) == []
+
+
 @pytest.mark.parametrize(
     ("name", "made", "since"),
     [
@@ -282,10 +361,15 @@ def test_no_index_stays_for_good_whatever_its_name(name: str, made: datetime, si
     assert keeper.begins(name, made) == since
 
 
+#: How a new backup's name ends.
+_TIME = re.compile(r"\d{8}t\d{6}z")
+
+
 class Elasticsearch(BaseHTTPRequestHandler):
     """Answers as told, and remembers what it was asked."""
 
-    answers: dict[str, tuple[int, object]]
+    #: Status and answer by method and path; of a list, one after the other.
+    answers: dict[str, tuple[int, object] | list[tuple[int, object]]]
     asked: list[tuple[str, str, str]]
 
     def do_GET(self) -> None:
@@ -294,16 +378,18 @@ class Elasticsearch(BaseHTTPRequestHandler):
         self.asked.append(
             (f"{self.command} {path}", self.rfile.read(length).decode(), self.headers["Authorization"])
         )
-        status, answer = self.answers.get(
-            f"{self.command} {path}", (404, {"error": {"reason": "no such thing"}})
+        told = self.answers.get(
+            _TIME.sub("NOW", f"{self.command} {path}"), (404, {"error": {"reason": "no such thing"}})
         )
+        status, answer = told.pop(0) if isinstance(told, list) else told
         body = json.dumps(answer).encode()
         self.send_response(status)
+        self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
 
-    do_POST = do_DELETE = do_GET  # noqa: N815
+    do_PUT = do_POST = do_DELETE = do_GET  # noqa: N815
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
         """Nothing: the test tells."""
@@ -324,7 +410,9 @@ class Stage:
         return status
 
     def retain(self) -> int:
-        return self.run("retain", "--index", "forum-logs", "--keep-days", "14", "--max-bytes", "1000")
+        return self.run(
+            "retain", "--index", "forum-logs", "--keep-days", "14", "--max-bytes", "1000", "--min-free", "500"
+        )
 
 
 @pytest.fixture
@@ -344,11 +432,12 @@ def row(name: str, size: str | None = "1", health: str = "green") -> dict[str, s
     return {"index": name, "creation.date": made, "store.size": size, "health": health}
 
 
-def holds(*rows: dict[str, str | None], blocks: dict[str, str] | None = None) -> None:
-    """What the server has, and which blocks of which value are on its indices."""
+def holds(*rows: dict[str, str | None], blocks: dict[str, str] | None = None, free: int = 500) -> None:
+    """What the server has, which blocks of which value are on its indices, and the free bytes of its disk."""
     settings = {name: {"settings": {"index.blocks.write": value}} for name, value in (blocks or {}).items()}
     Elasticsearch.answers |= {
         "GET /_cat/indices/forum-logs-*": (200, list(rows)),
+        "GET /_cat/allocation": (200, [{"disk.avail": None}, {"disk.avail": str(free)}]),
         "GET /forum-logs-*/_settings/index.blocks.*": (200, settings),
     }
     Elasticsearch.answers |= {f"DELETE /{one['index']}": (200, {"acknowledged": True}) for one in rows}
@@ -365,6 +454,13 @@ def test_what_is_old_is_deleted_and_told(stage: Stage, capsys: pytest.CaptureFix
     assert told == "<6>event=index-deleted index=forum-logs-2020.01.01 reason=age bytes=0\n"
     # Of the account that the command line names, with the password of standard input.
     assert {account for _, _, account in Elasticsearch.asked} == {"Basic a2VlcGVyOnNlY3JldCB3b3Jk"}
+
+
+def test_a_full_disk_costs_the_oldest(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+    today, before = (f"forum-logs-{datetime.now(UTC) - timedelta(days=back):%Y.%m.%d}" for back in (0, 1))
+    holds(row(today, "7"), row(before, "9"), free=499)
+    assert stage.retain() == 0
+    assert capsys.readouterr().out == f"<6>event=index-deleted index={before} reason=disk bytes=9\n"
 
 
 def test_an_index_that_takes_no_line_is_an_error(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
@@ -393,7 +489,25 @@ def test_what_can_not_be_deleted_is_an_error(stage: Stage, capsys: pytest.Captur
     assert capsys.readouterr().out == f"<3>event=retain-failed reason={reason}\n"
 
 
-@pytest.mark.parametrize("answer", [(401, "no error"), (500, {"error": None}), (404, [])])
+def test_what_a_backup_reads_is_left_to_a_later_run_and_the_rest_goes(
+    stage: Stage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    holds(row("forum-logs-2020.01.01"), row("forum-logs-2020.01.02"))
+    error = {
+        "type": "snapshot_in_progress_exception",
+        "reason": "Cannot delete indices that are being snapshotted",
+    }
+    Elasticsearch.answers["DELETE /forum-logs-2020.01.01"] = (400, {"error": error})
+    assert stage.retain() == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "<6>event=index-in-backup index=forum-logs-2020.01.01 reason=age",
+        "<6>event=index-deleted index=forum-logs-2020.01.02 reason=age bytes=1",
+    ]
+
+
+@pytest.mark.parametrize(
+    "answer", [(401, "no error"), (400, {"error": "text"}), (500, {"error": None}), (404, [])]
+)
 def test_an_answer_that_is_none_is_an_error(
     stage: Stage, answer: tuple[int, object], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -402,30 +516,147 @@ def test_an_answer_that_is_none_is_an_error(
     assert capsys.readouterr().out.startswith("<3>event=retain-failed reason=")
 
 
-def copies(stage: Stage, *statuses: int) -> int:
-    """The exit status of a copy of a page of lines, each of which is answered with a status."""
-    hits = [{"_id": str(place), "_source": {"message": "x\ny"}} for place in range(len(statuses))]
-    items = [{"create": {"status": status, "error": {"reason": "because"}}} for status in statuses]
+def copies(stage: Stage, *pages: tuple[int, ...]) -> int:
+    """The exit status of a copy of pages of lines, each of which is answered with a status."""
+    found, taken = [], []
+    for number, statuses in enumerate((*pages, ())):
+        hits = [
+            {"_id": f"{number}-{place}", "_source": {"message": "x\ny"}} for place in range(len(statuses))
+        ]
+        found.append((200, {"_scroll_id": f"after {number}", "hits": {"hits": hits}}))
+        items = [{"create": {"status": status, "error": {"reason": "because"}}} for status in statuses]
+        taken.append((200, {"items": items}))
     Elasticsearch.answers = {
-        "POST /old/_search": (200, {"_scroll_id": "s", "hits": {"hits": hits}}),
-        "POST /new/_bulk": (200, {"items": items}),
-        "POST /_search/scroll": (200, {"_scroll_id": "s", "hits": {"hits": []}}),
+        "POST /old/_search": found[0],
+        "POST /_search/scroll": [*found[1:]],
+        "POST /new/_bulk": [*taken],
     }
     return stage.run("copy", "old", "new", account="operator")
+
+
+def sent(path: str) -> list[list[Any]]:
+    """The lines of JSON of each request to a path."""
+    return [
+        [json.loads(line) for line in body.splitlines()]
+        for what, body, _ in Elasticsearch.asked
+        if what == path
+    ]
 
 
 def test_lines_are_copied_and_those_that_are_there_left(
     stage: Stage, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert copies(stage, 201, 409, 201) == 0
+    assert copies(stage, (201, 409, 201)) == 0
     assert capsys.readouterr().out == "<6>event=lines-copied source=old target=new copied=2 there=1\n"
-    (body,) = [body for what, body, _ in Elasticsearch.asked if what == "POST /new/_bulk"]
-    lines = [json.loads(line) for line in body.splitlines()]
-    assert lines[:2] == [{"create": {"_id": "0"}}, {"message": "x\ny"}]
+    (lines,) = sent("POST /new/_bulk")
+    assert lines[:2] == [{"create": {"_id": "0-0"}}, {"message": "x\ny"}]
+
+
+def test_all_pages_of_lines_are_copied(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+    assert copies(stage, (201, 409), (409, 201)) == 0
+    assert capsys.readouterr().out == "<6>event=lines-copied source=old target=new copied=2 there=2\n"
+    assert [[line["create"]["_id"] for line in lines[::2]] for lines in sent("POST /new/_bulk")] == [
+        ["0-0", "0-1"],
+        ["1-0", "1-1"],
+    ]
+    # Each page is asked for by what the one before said.
+    assert [lines[0]["scroll_id"] for lines in sent("POST /_search/scroll")] == ["after 0", "after 1"]
 
 
 def test_a_line_that_is_not_taken_ends_the_copy(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
-    assert copies(stage, 201, 429) == 1
+    assert copies(stage, (201, 429)) == 1
     assert (
         capsys.readouterr().out == '<3>event=copy-failed reason="a line of old isn\'t taken: 429, because"\n'
     )
+
+
+SNAPSHOTS = "/_snapshot/backup"
+
+
+@pytest.fixture
+def play(stage: Stage, tmp_path: Path) -> Callable[..., str]:
+    """A function that runs a playbook of the logs against the server, and gives back what Ansible says."""
+    shutil.copy(certifi.where(), tmp_path / "ca.crt")
+    machine = {
+        "ansible_connection": "local",
+        "ansible_become": False,
+        "ansible_python_interpreter": sys.executable,
+        "elasticsearch_url": f"http://127.0.0.1:{stage.port}",
+        "elasticsearch_index": "forum-logs",
+        "elasticsearch_operator_password": "secret word",
+        "__elasticsearch_files": str(tmp_path),
+    }
+    inventory = tmp_path / "hosts.yml"
+    inventory.write_text(json.dumps({"monitoring": {"hosts": {"monitor": None}}}))
+    ends = {"snapshot": {"state": "SUCCESS", "shards": {"failed": 0}}}
+    states = {"1": "SUCCESS", "2": "FAILED", "3": "IN_PROGRESS", "4": "SUCCESS", "5": "PARTIAL"}
+    backups = [
+        {"snapshot": f"forum-logs-{number}", "state": state, "indices": ["forum-logs-x"]}
+        for number, state in states.items()
+    ]
+    Elasticsearch.answers = {
+        f"PUT {SNAPSHOTS}": (200, {}),
+        f"PUT {SNAPSHOTS}/forum-logs-NOW": (200, ends),
+        f"GET {SNAPSHOTS}/forum-logs-*": (200, {"snapshots": backups}),
+        f"POST {SNAPSHOTS}/forum-logs-4/_restore": (200, ends),
+        "GET /forum-logs-*/_settings/index.uuid": (200, {}),
+        "GET /restored-forum-logs-*/_settings/index.uuid": (200, {"restored-forum-logs-old": {}}),
+        "DELETE /restored-forum-logs-old": (200, {}),
+        **{f"DELETE {SNAPSHOTS}/{one['snapshot']}": (200, {}) for one in backups},
+    }
+
+    def run(verb: str, *arguments: str, **variables: object) -> str:
+        ended = subprocess.run(
+            [
+                str(Path(sys.executable).with_name("ansible-playbook")),
+                *("-i", str(inventory), "-e", json.dumps(machine | variables), *arguments),
+                f"playbooks/logs_{verb}.yml",
+            ],
+            cwd=ROOT,
+            env={**os.environ, "ANSIBLE_NOCOLOR": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=180,
+        )
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        return " ".join(ended.stdout.split())
+
+    return run
+
+
+def asked(*methods: str) -> list[str]:
+    """What the server was asked by these methods."""
+    return [what for what, _, _ in Elasticsearch.asked if what.partition(" ")[0] in methods]
+
+
+def test_a_dry_run_of_a_backup_tells_and_does_nothing(play: Callable[..., str]) -> None:
+    told = play("backup", "--check", elasticsearch_backups_kept=2)
+    assert "removed: forum-logs-2, forum-logs-5, forum-logs-1." in told
+    assert "changed=1 " in told
+    # A new machine has no place for backups yet.
+    Elasticsearch.answers[f"GET {SNAPSHOTS}/forum-logs-*"] = (404, {"error": {}})
+    assert "removed: none." in play("backup", "--check")
+    assert asked("PUT", "POST", "DELETE") == []
+
+
+def test_a_backup_removes_broken_and_surplus_ones_and_none_that_is_being_made(
+    play: Callable[..., str],
+) -> None:
+    play("backup", elasticsearch_backups_kept="2")
+    assert asked("DELETE") == [f"DELETE {SNAPSHOTS}/forum-logs-{number}" for number in (2, 5, 1)]
+
+
+def test_a_dry_run_of_a_restore_tells_and_does_nothing(play: Callable[..., str]) -> None:
+    told = play("restore", "--check")
+    assert "Of forum-logs-4 would be restored: forum-logs-x;" in told
+    assert "changed=1 " in told
+    assert asked("PUT", "POST", "DELETE") == []
+
+
+def test_a_restore_removes_first_what_a_killed_one_left(play: Callable[..., str]) -> None:
+    play("restore")
+    assert asked("DELETE", "POST") == [
+        "DELETE /restored-forum-logs-old",
+        f"POST {SNAPSHOTS}/forum-logs-4/_restore",
+    ]

@@ -289,6 +289,32 @@ def test_a_role_without_a_source_wants_nothing() -> None:
     assert secret_variables(used) == ["b_password", "c_password"]
 
 
+@pytest.mark.parametrize(
+    ("changed", "problem"),
+    [
+        ({}, None),
+        ({"log_shipper_source": "rsyslog", "log_collector_source": "telegraf"}, None),
+        ({"log_collector_logstash_repository": {}}, "log_collector_logstash_repository is empty: "),
+        ({"log_shipper_filebeat_repository": {}}, "log_shipper_filebeat_path are empty: "),
+        ({"log_shipper_filebeat_repository": {}, "log_shipper_filebeat_path": "/opt/filebeat"}, None),
+        ({"log_collector_source": "telegraf"}, "log_collector_source is telegraf: set it to logstash"),
+    ],
+)
+def test_filebeat_needs_logstash_and_both_need_where_they_come_from(
+    changed: dict[str, object], problem: str | None
+) -> None:
+    settings: dict[str, object] = {
+        "log_collector_source": "logstash",
+        "log_collector_logstash_repository": {"uris": "https://example.org"},
+        "log_shipper_source": "filebeat",
+        "log_shipper_filebeat_repository": {"uris": "https://example.org"},
+        "log_shipper_filebeat_path": "",
+    }
+    problems = source_problems(settings | changed)
+    assert len(problems) == bool(problem)
+    assert all(str(problem) in one for one in problems)
+
+
 def test_filters_are_published() -> None:
     filters = FilterModule().filters()
     assert len(filters) == 11

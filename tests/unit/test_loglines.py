@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -106,7 +107,10 @@ def test_processes_do_not_mix_their_lines() -> None:
         ("https://forum.test/options/change-email/abc/", "https://forum.test/options/change-email/***"),
         ("Invalid header: Cookie: sessionid=abc; csrftoken=def", "Invalid header: Cookie: ***"),
         ("Authorization: Bearer abc", "Authorization: ***"),
-        ("{'password': 'hunter2', 'user': 'bob'}", "{'password': '***', 'user': 'bob'}"),
+        ("{'password': 'hunter2', 'user': 'bob'}", "{'password': ***, 'user': 'bob'}"),
+        ("{'password': 'correct horse; it\\'s', 'user': 'bob'}", "{'password': ***, 'user': 'bob'}"),
+        ('password="correct horse\nbattery" user=bob', "password=*** user=bob"),
+        ("password='correct horse", "password=***"),
         ("host=pgpool password=hunter2 user=misago", "host=pgpool password=*** user=misago"),
         (f"hash of bob: '{HASH}'", "hash of bob: 'pbkdf2_sha256$***'"),
         ("duplicate key\nDETAIL:  Key (slug)=(bob) already exists.", "duplicate key\nDETAIL: ***"),
@@ -135,7 +139,7 @@ def test_the_programs_own_secrets_are_known(monkeypatch: pytest.MonkeyPatch) -> 
         ),
         (
             "LOG:  duration: 2.5 ms  statement: SELECT \"t1\".\"id\" FROM t1\n\tWHERE a = E'b\\\\''c\n\td' LIMIT 21",
-            'LOG:  duration: 2.5 ms  statement: SELECT "t1"."id" FROM t1 WHERE a = E? LIMIT ?',
+            'LOG:  duration: 2.5 ms  statement: SELECT "t1"."id" FROM t1 WHERE a = ? LIMIT ?',
         ),
         (
             "LOG:  duration: 9.1 ms  execute <unnamed>: SELECT $1, $$hunter2$$, $q$'hunter2'$q$, 'hunter2",
@@ -161,6 +165,26 @@ def test_the_programs_own_secrets_are_known(monkeypatch: pytest.MonkeyPatch) -> 
             "FATAL:  kind mismatch. Possible last query was: \"SELECT 'hunter2'\" kind details",
             'FATAL:  kind mismatch. Possible last query was: "SELECT ?" kind details',
         ),
+        (
+            "LOG:  duration: 1.0 ms  statement: SELECT \"it's\" FROM t WHERE a = 'hunter2'",
+            'LOG:  duration: 1.0 ms  statement: SELECT "it\'s" FROM t WHERE a = ?',
+        ),
+        (
+            "LOG:  duration: 1.0 ms  statement: SELECT 1 -- it's\n\t, 'hunter2'",
+            "LOG:  duration: 1.0 ms  statement: SELECT ? , ?",
+        ),
+        (
+            "LOG:  duration: 1.0 ms  statement: SELECT /* it's */ 'hunter2' /* a /* b */ ' */, 'hunter2'",
+            "LOG:  duration: 1.0 ms  statement: SELECT   ?  ",
+        ),
+        (
+            "LOG:  duration: 1.0 ms  statement: SELECT E'it\\'s hunter2', 'it\\', type 'x'",
+            "LOG:  duration: 1.0 ms  statement: SELECT ?, ?, type ?",
+        ),
+        (
+            'LOG:  duration: 1.0 ms  statement: SELECT "me@x.org", "a""b", \'hunter2\', "it\'s hunter2',
+            'LOG:  duration: 1.0 ms  statement: SELECT "***", "a""b", ?, "it?',
+        ),
         ("DETAIL:  Key (email)=(me@x.org) already exists.", "DETAIL: ***"),
         (
             'ERROR:  invalid input syntax for type integer: "hunter2"',
@@ -180,6 +204,73 @@ def test_the_programs_own_secrets_are_known(monkeypatch: pytest.MonkeyPatch) -> 
 )
 def test_a_statement_is_shown_without_its_values(record: str, shown: str) -> None:
     assert loglines.without_values(record) == shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "LOG:  " + " ms  bind x" * 20_000,
+        "LOG:  " + " " * 100_000 + "x",
+        "LOG:  x ms  statement: " + "/*" * 50_000,
+        "LOG:  x ms  statement: " + "/**" * 50_000,
+        "LOG:  x ms  statement: " + "$a" * 50_000,
+        "LOG:  x ms  statement: " + '"' * 99_999,
+        "LOG:  x ms  statement: " + "password='" * 10_000,
+        'password="\\' * 10_000,
+    ],
+)
+def test_no_message_takes_long(text: str) -> None:
+    started = time.process_time()
+    loglines.without_values(text)
+    assert time.process_time() - started < 0.5
+
+
+class Unspeakable:
+    """What can't be made a text."""
+
+    def __str__(self) -> str:
+        raise ValueError("hunter2")
+
+
+def test_a_record_that_cannot_be_shown_is_told_without_its_values(
+    log: logging.Logger, capfd: pytest.CaptureFixture[str]
+) -> None:
+    handler = next(one for one in log.handlers if isinstance(one, loglines.OneWrite))
+    for values in (("hunter2", Unspeakable()), ("hunter2",)):
+        handler.handle(logging.LogRecord("test", logging.ERROR, __file__, 1, "%s and %s", values, None))
+    written = capfd.readouterr()
+    assert written.err == ""
+    assert "hunter2" not in written.out
+    said = [json.loads(line) for line in written.out.splitlines()]
+    assert [(line["event.dataset"], line["error.type"]) for line in said] == [
+        ("misago.app", "ValueError"),
+        ("misago.app", "TypeError"),
+    ]
+
+
+def test_a_log_is_read_on_whatever_happens(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """And what is left of a message that was being read then isn't shown."""
+    feed = loglines.Reader.feed
+
+    def fail(reader: loglines.Reader, data: bytes) -> list[str]:
+        if b"trouble" in data:
+            raise MemoryError
+        return feed(reader, data)
+
+    monkeypatch.setattr(loglines.Reader, "feed", fail)
+    reader, writer = os.pipe()
+    thread = loglines.carry(reader)
+    for piece in (b"LOG:  one\n", b"trouble", b"hunter2\nLOG:  two\n"):
+        os.write(writer, piece)
+        time.sleep(0.2)
+    assert thread.is_alive()
+    os.close(writer)
+    thread.join(10)
+    assert not thread.is_alive()
+    os.close(reader)
+    assert capfd.readouterr().out.splitlines() == ["LOG:  one", "LOG:  two"]
 
 
 @pytest.mark.parametrize("value", [None, ""])

@@ -42,13 +42,20 @@ NUMBERS = {
 
 
 class Forum(http.server.BaseHTTPRequestHandler):
-    """Stands in for Misago: it answers everything, and hangs up where it is asked for trouble."""
+    """Stands in for Misago: it answers everything, by the path also nothing at all or something odd."""
 
     heard: ClassVar[list[dict[str, str]]] = []
 
     def do_GET(self) -> None:
         self.heard.append({name.lower(): value for name, value in self.headers.items()})
         if "/trouble/" in self.path:
+            self.connection.shutdown(socket.SHUT_RDWR)
+            return
+        if "/status/" in self.path:
+            self.wfile.write(f"HTTP/1.1 {self.path[-3:]}\r\nContent-Length: 0\r\n\r\n".encode())
+            return
+        if "/no-http/" in self.path:
+            self.wfile.write(b"page\n")
             self.connection.shutdown(socket.SHUT_RDWR)
             return
         self.send_response(200)
@@ -71,6 +78,7 @@ class Edge:
 
     def __init__(self, folder: Path, port: int) -> None:
         self.out, self.err = folder / "out", folder / "err"
+        self.group = 0
         self.port = port
         self.context = ssl.create_default_context()
         self.context.check_hostname = False
@@ -154,6 +162,7 @@ def edge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Edge]:
             stderr=err,
             start_new_session=True,
         )
+    subject.group = process.pid
     try:
         deadline = time.monotonic() + 20
         while True:
@@ -230,6 +239,8 @@ def test_time_is_in_nanoseconds(edge: Edge) -> None:
         (b"/api/threads/?password=hunter2&token=%s", "/api/threads/"),
         (b"/search/visitor@example.com/%s", "/search/***"),
         (b"/search/visitor%%40example.com/%s", "/search/***"),
+        (b"/a%%20b/%s/", "/a b/***"),
+        (b"/a-long-and-plain-word%%20%s/", "/***"),
         (b"/caf%%C3%%A9/%s", "/caf"),
         (b"/api/%%61uth/?x=%s", "/api/auth/"),
     ],
@@ -278,8 +289,11 @@ def test_a_password_in_a_referrer_and_an_address_in_a_name_are_not_logged(edge: 
         (b"caf\xc3\xa9", "caf"),
         (b"bad\xff\xfe", "bad"),
         (b"<script>&'`$(reboot)</script>", "<script>&'`$(reboot)</script>"),
+        (b"x" * 512, "x" * 512),
         (b"x" * 7000, "x" * 512),
         (b'"' * 7000, '"' * 512),
+        (b"100 % plain", "100 % plain"),
+        (b"x visitor%40example.com", "x ***"),
         (b"", ""),
     ],
 )
@@ -331,6 +345,23 @@ def test_what_is_no_request_has_its_line_too(edge: Edge, request_line: bytes) ->
     assert set(line) == STRINGS | NUMBERS
 
 
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [
+        (b"/status/000", 0),
+        (b"/status/009", 0),
+        (b"/status/099", 0),
+        (b"/status/999", 999),
+        (b"/no-http/", None),
+    ],
+)
+def test_whatever_the_forum_answers_has_its_line(edge: Edge, target: bytes, status: int | None) -> None:
+    line = edge.ask(target)
+    assert set(line) == STRINGS | NUMBERS
+    assert isinstance(line["http.response.status_code"], int)
+    assert status in (line["http.response.status_code"], None)
+
+
 def test_nginxs_own_messages_hold_no_secrets(edge: Edge) -> None:
     for way in (f"forgotten-password/12/{TOKEN}", f"a/{TOKEN}", f"x/{TOKEN}", "visitor@example.com"):
         line = edge.ask(
@@ -345,9 +376,37 @@ def test_nginxs_own_messages_hold_no_secrets(edge: Edge) -> None:
     while (said := edge.err.read_text()).count("[error]") < 5:
         assert time.monotonic() < deadline, said
         time.sleep(0.05)
+    assert ', upstream: "http://127.0.0.1:' in said
+    assert ', host: "forum.test"' in said
     assert "forgotten-password/12/***" in said
     assert "/media/attachments/***" in said
     assert [hidden for hidden in HIDDEN if hidden in said] == []
+
+
+def test_a_quote_in_a_query_shows_nothing_of_the_rest(edge: Edge) -> None:
+    known = edge.err.read_text().count("[error]")
+    edge.ask(b'/trouble/?a="hunter2"', Referer=b'https://forum.test/?a="hunter2 ", host: "hunter2"')
+    edge.ask(b'/trouble/x%3Fy"/?a="hunter2"', Referer=b'https://forum.test/"?a=hunter2')
+    deadline = time.monotonic() + 10
+    while (said := edge.err.read_text()).count("[error]") < known + 2:
+        assert time.monotonic() < deadline, said
+        time.sleep(0.05)
+    assert "hunter2" not in said
+
+
+def test_nginx_is_heard_after_the_end_of_who_hides_its_secrets(edge: Edge) -> None:
+    found = subprocess.run(
+        ["pgrep", "-g", str(edge.group), "sed"], capture_output=True, text=True, check=True
+    )
+    for number in found.stdout.split():
+        os.kill(int(number), signal.SIGKILL)
+    known = edge.err.read_text().count("[error]")
+    assert edge.ask(b"/trouble/?password=hunter2")["http.response.status_code"] == 502
+    deadline = time.monotonic() + 10
+    while (said := edge.err.read_text()).count("[error]") < known + 1:
+        assert time.monotonic() < deadline, said
+        time.sleep(0.05)
+    assert "hunter2" not in said
 
 
 def test_nothing_hidden_is_in_any_line(edge: Edge) -> None:

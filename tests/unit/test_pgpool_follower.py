@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "roles/pgpool/files
 
 from pgpool_follower import __main__ as program
 from pgpool_follower.follow import DisobeyedError, Do, Order, Patience, Word, decide, primary_of
-from pgpool_follower.pool import Backend, PcpError, figures, parse_backends
+from pgpool_follower.pool import Backend, PcpError, Pool, figures, parse_backends
 from pgpool_follower.settings import Settings, load
 
 # As pcp_node_info of Pgpool-II 4.6 printed it.
@@ -112,6 +114,33 @@ def test_settings_come_from_the_file_and_the_secrets(tmp_path: Path) -> None:
     assert "one" not in repr(settings)
 
 
+@pytest.mark.parametrize("way", ["told to end", "ends by itself"])
+def test_pgpools_last_words_are_in_the_log(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str], way: str
+) -> None:
+    wait = "trap 'say; exit' INT; while :; do sleep 0.05; done" if way == "told to end" else "say"
+    stand_in = tmp_path / "pgpool"
+    stand_in.write_text(
+        f'#!/bin/sh\nsay() {{ seq -f "LOG:  word %.0f" 20000 >&2; }}\necho ready >&2\n{wait}\n'
+    )
+    stand_in.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    pool = Pool(Settings(members=(), app_role="a", app_password="b", pcp_password="c", run=tmp_path))
+    pool.start()
+    written = ""
+    deadline = time.monotonic() + 10
+    while "ready" not in written or (way == "ends by itself" and pool.exit_status() is None):
+        assert time.monotonic() < deadline
+        written += capfd.readouterr().out
+        time.sleep(0.001)
+    pool.stop()
+    assert pool._process
+    assert pool._process.stderr
+    pool._process.stderr.close()
+    written += capfd.readouterr().out
+    assert written.endswith("LOG:  word 20000\n")
+
+
 class Answers:
     """A Pgpool that answers as often as there is something in the list, and then ends."""
 
@@ -123,6 +152,9 @@ class Answers:
 
     def start(self) -> None:
         """Nothing to start."""
+
+    def stop(self) -> None:
+        """Nothing to stop."""
 
     def exit_status(self) -> int | None:
         """Its end, once nothing is left to answer."""

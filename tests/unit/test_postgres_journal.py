@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import loglines
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "roles/postgres/files/image"))
 
 from loglines import LONGEST_MESSAGE, Reader
-from pg_supervisor.journal import Journal, shown
+from pg_supervisor.journal import LOST, Journal, shown
 
 HEAD = "2026-11-26 13:28:42.123 UTC [57] misago@misago 10.0.2.7 "
 
 
 def test_a_statement_of_several_lines_is_one_line_without_its_values() -> None:
-    message = (
-        "LOG:  duration: 2003.123 ms  statement: INSERT INTO post VALUES (7, 'first\n\tsecond me@x.org')"
-    )
-    assert shown(message) == "LOG:  duration: 2003.123 ms  statement: INSERT INTO post VALUES (?, ?)"
+    said = "LOG:  duration: 2003.123 ms  statement: INSERT INTO post VALUES (7, 'first\n\tsecond me@x.org')"
+    told = "LOG:  duration: 2003.123 ms  statement: INSERT INTO post VALUES (?, ?)"
+    assert shown(HEAD + said) == HEAD + told
 
 
 @pytest.mark.parametrize(
@@ -41,6 +44,24 @@ def test_a_connection_is_told_once(said: str) -> None:
 def test_nobody_can_keep_a_statement_out_of_the_log() -> None:
     message = f"{HEAD}LOG:  duration: 2003.123 ms  statement: SELECT 1 -- LOG:  connection received: "
     assert shown(message) is not None
+    head = HEAD.replace("misago@misago", "x LOG:  connection received: @misago")
+    assert shown(f"{head}LOG:  duration: 2003.123 ms  statement: SELECT 1") is not None
+
+
+def test_a_torn_message_shows_no_values() -> None:
+    said = "LOG:  duration: 2003.123 ms  statement: INSERT INTO post VALUES ("
+    other = f"{HEAD}LOG:  checkpoint starting: time\n"
+    log = f"{HEAD}{said}'hunter2 {other}hunter2', 'hunter2')\n\t, ('hunter2')\n{other}"
+    assert [shown(message) for message in Reader().feed(log.encode())] == [
+        f"{HEAD}{said}?",
+        LOST,
+        other.strip(),
+    ]
+
+
+@pytest.mark.parametrize("said", ["postgres: could not access the server configuration file", "pg_ctl: x"])
+def test_what_is_said_before_the_server_does_is_shown(said: str) -> None:
+    assert shown(said) == said
 
 
 def test_messages_may_come_in_any_pieces() -> None:
@@ -96,6 +117,32 @@ def test_a_storm_goes_through_whole(journal: Journal, capfd: pytest.CaptureFixtu
     journal.drain(10)
     written = capfd.readouterr().out.splitlines()
     assert [line.split()[-1] for line in written] == [str(number) for number in range(20_000)]
+
+
+def test_a_full_pipe_keeps_nobody_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where Docker doesn't take the log any more."""
+    monkeypatch.setattr(loglines, "carry", lambda *_: threading.Thread())
+    subject = Journal(tmp_path / "journal")
+    subject.open()
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(subject._writer, b"x" * 65536)
+    started = time.monotonic()
+    subject.drain(0.2)
+    assert time.monotonic() - started < 2
+    assert not subject.is_alive()
+
+
+def test_a_last_line_without_an_end_is_no_part_of_the_mark(
+    journal: Journal, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with journal.path.open("a") as pipe:
+        pipe.write(f"{HEAD}LOG:  last")
+    started = time.monotonic()
+    journal.drain(10)
+    assert time.monotonic() - started < 5
+    assert capfd.readouterr().out == f"{HEAD}LOG:  last\n"
+    assert journal.is_alive()
 
 
 class Server:

@@ -21,7 +21,12 @@ TASK_FILES = sorted(
 )
 
 # Templates that are no file of configuration: a part that another one imports, or a text for the screen.
-PARTS = {"misago/templates/environment.j2", "component/templates/probe.conf.j2"}
+PARTS = {
+    "misago/templates/environment.j2",
+    "component/templates/probe.conf.j2",
+    "log_shipper/templates/deliver_by_filebeat.conf.j2",
+    "log_shipper/templates/deliver_by_rsyslog.conf.j2",
+}
 # Machines made of containers run systemd, so they start as root; nothing runs in what others copy from or build upon.
 ROOT_IMAGES = {
     "lab_node/files/image/Dockerfile",

@@ -234,6 +234,22 @@ def changed(name: str, **parts: Any) -> list[str]:
             ),
         ),
         (
+            "misago-get-time",
+            {"indicator__aggregation": "last"},
+            (
+                "misago-get-time: indicator.aggregation is 'last': "
+                "use mean, median, max, rate, count, distinct or ratio, since only a metric has a last value"
+            ),
+        ),
+        (
+            "misago-get-time",
+            {"indicator__fields": ["event.duration", "process.pid"]},
+            (
+                "misago-get-time: indicator.fields is ['event.duration', 'process.pid']: "
+                "name one field, since those of a line aren't added up"
+            ),
+        ),
+        (
             "misago-errors",
             {"indicator__bad": None},
             "misago-errors: indicator lacks bad: add what is missing",

@@ -113,6 +113,12 @@ def answers(account: Account) -> None:
     pytest.fail(str(account.machine.check_output("journalctl --no-pager -n 50 -u %s", UNIT)))
 
 
+def megabytes(machine: Host, column: str) -> int:
+    """What df's column says of the disk of Elasticsearch."""
+    told = machine.check_output("df --block-size=1M --output=%s /var/lib/elasticsearch", column)
+    return int(told.split()[-1])
+
+
 def refresh(operator: Account) -> None:
     """Have all that was written found."""
     operator.told("POST", "/forum-logs-*/_refresh")
@@ -153,7 +159,7 @@ def test_nobody_joins_without_a_certificate(monitor: Host) -> None:
 
 
 def test_the_writer_writes_and_reads_nothing(operator: Account, writer: Account) -> None:
-    # The same line that comes twice is there once.
+    # The same line that comes twice is there once: the second takes the first one's place.
     assert writer.write(("a", {"message": "one"})) == [201]
     assert writer.write(("a", {"message": "one"}), ("b", {})) == [200, 201]
     for method, path, body in (
@@ -368,14 +374,36 @@ def test_what_is_old_or_too_much_is_deleted(
     assert back.returncode == 0, back.stdout
 
 
+def test_a_disk_that_gets_full_costs_the_oldest_day(
+    ansible: Run, monitor: Host, operator: Account, writer: Account
+) -> None:
+    for index in (YESTERDAY, INDEX):
+        assert writer.write(("a", {}), index=index) == [201]
+    # So that twice as many aren't free, and Elasticsearch takes lines all the while.
+    narrow = ansible(
+        "converge.yml", elasticsearch_max_mb=100, elasticsearch_free_mb=megabytes(monitor, "avail") // 2 + 500
+    )
+    assert narrow.returncode == 0, narrow.stdout
+    try:
+        monitor.check_output("systemctl start %s", KEEPER)
+        left = {row["index"] for row in operator.told("GET", "/_cat/indices/forum-logs-*?format=json")}
+        assert left == {INDEX}
+        journal = monitor.check_output("journalctl --no-pager -o cat -u %s", KEEPER)
+        assert f"event=index-deleted index={YESTERDAY} reason=disk" in journal
+    finally:
+        back = ansible("converge.yml")
+    assert back.returncode == 0, back.stdout
+
+
 def test_a_full_disk_keeps_lines_out_is_told_and_is_over_by_itself(
     ansible: Run, monitor: Host, operator: Account, writer: Account
 ) -> None:
     assert writer.write(("a", {})) == [201]
-    # More than is free can't stay free.
-    free = int(monitor.check_output("df --block-size=1M --output=avail /var/lib/elasticsearch").split()[-1])
-    full = ansible("converge.yml", elasticsearch_free_mb=free + 1000)
-    assert full.returncode == 0, full.stdout
+    # More than is free can't stay free. The role itself may refuse as much, by the size of the disk.
+    marks = f"s/(low|high|flood_stage): .*/\\1: {megabytes(monitor, 'avail') + 1000}mb/"
+    monitor.check_output("sed -Ei %s /etc/forum/elasticsearch/elasticsearch.yml", marks)
+    monitor.check_output("systemctl restart %s", UNIT)
+    answers(operator)
     try:
         for _ in range(60):
             if (refused := writer.write(("b", {}))) == [429]:
@@ -415,12 +443,20 @@ def test_a_backup_brings_lost_lines_back_once_and_keeps_newer_ones(
             201,
             201,
         ]
+    dry = ansible(BACKUP, "--check")
+    assert dry.returncode == 0, dry.stdout
+    assert "changed=1" in dry.stdout, dry.stdout
     backed = ansible(BACKUP, elasticsearch_backups_kept=1)
     assert backed.returncode == 0, backed.stdout
 
     for index in (YESTERDAY, INDEX):
         operator.told("DELETE", f"/{index}")
     assert writer.write(("b", {"message": "second"}), ("c", {"message": "second"})) == [201, 201]
+    # As a restore that was killed leaves it.
+    operator.told("PUT", "/restored-forum-logs-1999.12.31")
+    dry = ansible(RESTORE, "--check")
+    assert dry.returncode == 0, dry.stdout
+    assert f"would be restored: {YESTERDAY}" in words(dry.stdout)
     restored = ansible(RESTORE, "-vvv")
     assert restored.returncode == 0, restored.stdout
     refresh(operator)
@@ -453,6 +489,8 @@ def test_to_keep_no_backup_is_refused(ansible: Run) -> None:
         ("elasticsearch_source", "floppy", "floppy"),
         ("elasticsearch_port", "many", "elasticsearch_port"),
         ("elasticsearch_keep_days", 0, "elasticsearch_keep_days (0)"),
+        ("elasticsearch_free_mb", "0", "elasticsearch_free_mb (0)"),
+        ("elasticsearch_max_mb", 10**9, "lower elasticsearch_max_mb, or mount a larger disk there"),
         ("elasticsearch_memory_mb", 512, "at least one and a half times"),
         ("elasticsearch_kibana", True, "Kibana needs the vendor's Elasticsearch"),
     ],

@@ -14,6 +14,8 @@ from testinfra.host import Host
 
 FILES = "/etc/forum/log_collector"
 SPOOL = "/var/lib/log_collector/spool"
+#: A certificate and a key of the same authority, with another name.
+OTHER = "/etc/forum/elasticsearch/tls"
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +108,30 @@ def test_killed_receiver_and_parser_lose_nothing_and_double_nothing(
         send(node, "redis-0", f"78:M 26 Nov 2026 13:29:01.000 * {unit} NUMBER ends", 100)
         lines = wait(find, {"match_phrase": {"message": unit}}, 200, seconds=60)
         assert len({line["message"][0] for line in lines}) == len(lines) == 200
+
+
+def starts(node: Host) -> int:
+    """How often systemd has started the shipper anew."""
+    return int(node.check_output("systemctl show --value --property=NRestarts log_shipper.service"))
+
+
+def test_a_receiver_of_another_name_costs_no_line(monitor: Host, node: Host, find: Find) -> None:
+    unit, text = "log_collector.service", f"wrong name {time.time_ns()}"
+    before = starts(node)
+    monitor.check_output("mkdir /run/own && cp -a %s/tls.crt %s/tls.key /run/own", FILES, FILES)
+    try:
+        # Into the files that are there, with their owners.
+        monitor.check_output("cat %s.crt >%s/tls.crt && cat %s.key >%s/tls.key", OTHER, FILES, OTHER, FILES)
+        monitor.check_output("systemctl restart %s", unit)
+        send(node, "redis-0", f"80:M 26 Nov 2026 13:31:00.000 * {text} NUMBER", 500, seconds=0.02)
+        time.sleep(10)
+        kills = starts(node) - before
+    finally:
+        monitor.check_output("cp -a /run/own/tls.crt /run/own/tls.key %s && rm -r /run/own", FILES)
+        monitor.check_output("systemctl restart %s", unit)
+    assert kills > 0
+    # Each kill may cost the line that is in hand.
+    wait(find, {"match_phrase": {"message": text}}, 500 - kills, seconds=60)
 
 
 def test_the_keeper_removes_what_elasticsearch_has(monitor: Host, node: Host, find: Find) -> None:

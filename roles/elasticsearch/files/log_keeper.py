@@ -1,6 +1,7 @@
-"""Keeps the log lines in Elasticsearch: deletes what is old, and copies what a backup brought back.
+r"""Keeps the log lines in Elasticsearch: deletes what is old, and copies what a backup brought back.
 
-    log_keeper.py --url URL --authority FILE --account NAME retain --index forum-logs --keep-days 14 --max-bytes 1000000
+    log_keeper.py --url URL --authority FILE --account NAME retain --index forum-logs --keep-days 14 \
+        --max-bytes 1000000 --min-free 500000
     log_keeper.py --url URL --authority FILE --account NAME copy SOURCE TARGET
 
 The account's password is read from standard input, so that it is in no list of processes. What happens is told line by
@@ -25,12 +26,18 @@ from typing import Any
 _DAY = re.compile(r"-(\d{4}\.\d\d\.\d\d)$", re.ASCII)
 _PLAIN = re.compile(r"[\w.:/-]+")
 _ERROR, _INFO = 3, 6
+#: How Elasticsearch calls it that an index can't go while a backup reads it.
+_IN_BACKUP = "snapshot_in_progress_exception"
 #: Lines that are copied at once; with the longest that the collector takes they are still less than a request may have.
 _AT_ONCE = 500
 
 
 class ElasticError(Exception):
-    """Elasticsearch didn't answer, or refused something."""
+    """Elasticsearch didn't answer, or refused something; then kind is its own name of the error."""
+
+    def __init__(self, text: str, kind: str = "") -> None:
+        super().__init__(text)
+        self.kind = kind
 
 
 @dataclass(frozen=True)
@@ -45,7 +52,7 @@ class Index:
 
 @dataclass(frozen=True)
 class Removal:
-    """An index that has to go, and whether for its age or because all of them take too much."""
+    """An index that has to go, why (age, bytes or disk), and whether none is left then."""
 
     index: Index
     reason: str
@@ -66,9 +73,12 @@ def begins(name: str, made: datetime) -> datetime:
         return made
 
 
-def removals(indices: Sequence[Index], now: datetime, keep_days: int, max_bytes: int) -> list[Removal]:
+def removals(
+    indices: Sequence[Index], now: datetime, keep_days: int, max_bytes: int, lacking: int
+) -> list[Removal]:
     """What has to go, the oldest first: what is too old, and then so many that the rest takes no more than max_bytes.
 
+    lacking: bytes that the disk has too few free; as many go, but never the newest index: others fill the disk, too.
     An index is too old when all of its day is; so each line is kept for keep_days at least, if there is room.
     """
     kept = sorted(indices, key=lambda index: (index.since, index.name))
@@ -79,6 +89,8 @@ def removals(indices: Sequence[Index], now: datetime, keep_days: int, max_bytes:
             reason = "age"
         elif sum(index.size for index in kept) > max_bytes:
             reason = "bytes"
+        elif len(kept) > 1 and sum(removal.index.size for removal in gone) < lacking:
+            reason = "disk"
         else:
             break
         gone.append(Removal(kept.pop(0), reason, newest=not kept))
@@ -107,7 +119,8 @@ class Elastic:
             with self._opener.open(request, timeout=120) as answer:
                 return json.load(answer)
         except urllib.error.HTTPError as error:
-            raise ElasticError(f"{method} {path}: {_said(error)}") from error
+            kind, reason = _said(error)
+            raise ElasticError(f"{method} {path}: {error.code}{reason}", kind) from error
         except (OSError, ValueError) as error:
             raise ElasticError(f"{method} {path}: {error}") from error
 
@@ -125,6 +138,12 @@ class Elastic:
             for row in self.ask("GET", f"/_cat/indices/{index}-*?{wanted}")
         ]
 
+    def free(self) -> int:
+        """Bytes of the disk that are free."""
+        rows = self.ask("GET", "/_cat/allocation?format=json&bytes=b&h=disk.avail")
+        # A row of what lies on no disk tells none.
+        return min(int(row["disk.avail"]) for row in rows if row["disk.avail"])
+
     def blocks(self, index: str) -> Iterator[tuple[str, str]]:
         """What keeps lines out, as a full disk does: name of the index, name of the block."""
         found = self.ask(
@@ -136,12 +155,13 @@ class Elastic:
                     yield name, setting.removeprefix("index.blocks.")
 
 
-def _said(error: urllib.error.HTTPError) -> str:
-    """The status, and the reason that Elasticsearch gives."""
+def _said(error: urllib.error.HTTPError) -> tuple[str, str]:
+    """The name that Elasticsearch gives the error, and its reason after a comma; both empty where it gives none."""
     try:
-        return f"{error.code}, {json.load(error)['error']['reason']}"
-    except (OSError, ValueError, KeyError, TypeError):
-        return str(error.code)
+        told = json.load(error)["error"]
+        return str(told.get("type", "")), f", {told['reason']}"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return "", ""
 
 
 def tell(level: int, event: str, **facts: object) -> None:
@@ -153,11 +173,18 @@ def tell(level: int, event: str, **facts: object) -> None:
     print(f"<{level}>{' '.join(words)}", flush=True)
 
 
-def retain(elastic: Elastic, index: str, keep_days: int, max_bytes: int) -> int:
+def retain(elastic: Elastic, index: str, keep_days: int, max_bytes: int, min_free: int) -> int:
     """Delete what has to go, and tell what keeps new lines out. Returns the exit status."""
     indices, worst = elastic.indices(index), _INFO
-    for removal in removals(indices, datetime.now(UTC), keep_days, max_bytes):
-        elastic.ask("DELETE", f"/{removal.index.name}")
+    for removal in removals(indices, datetime.now(UTC), keep_days, max_bytes, min_free - elastic.free()):
+        try:
+            elastic.ask("DELETE", f"/{removal.index.name}")
+        except ElasticError as error:
+            if error.kind != _IN_BACKUP:
+                raise
+            # A later run deletes it, when the backup is made.
+            tell(_INFO, "index-in-backup", index=removal.index.name, reason=removal.reason)
+            continue
         # The newest took today's lines with it.
         level = _ERROR if removal.newest and removal.reason == "bytes" else _INFO
         worst = min(worst, level)
@@ -204,6 +231,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     retention.add_argument("--index", required=True)
     retention.add_argument("--keep-days", type=int, required=True)
     retention.add_argument("--max-bytes", type=int, required=True)
+    retention.add_argument("--min-free", type=int, required=True)
     copying = commands.add_parser("copy")
     copying.add_argument("source")
     copying.add_argument("target")
@@ -211,7 +239,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     elastic = Elastic(given.url, given.authority, given.account, sys.stdin.readline().rstrip("\n"))
     try:
         if given.command == "retain":
-            return retain(elastic, given.index, given.keep_days, given.max_bytes)
+            return retain(elastic, given.index, given.keep_days, given.max_bytes, given.min_free)
         return copy(elastic, given.source, given.target)
     except ElasticError as error:
         tell(_ERROR, f"{given.command}-failed", reason=error)

@@ -1,19 +1,22 @@
-"""Keeps the spool of log lines: removes what Elasticsearch has, and what is too old or too much.
+"""Keeps a spool of log lines: removes what has been taken out of it, and what is too old or too much.
 
-    spool_keeper.py SPOOL --url URL --authority FILE --account NAME --index forum-logs --keep-hours 48 --max-bytes 10000
+    spool_keeper.py SPOOL --max-bytes 10000 --keep-hours 48 elasticsearch --url URL --authority FILE ...
+    spool_keeper.py SPOOL --max-bytes 10000 filebeat --registry DIRECTORY --node NAME
 
 The spool is a directory of files *.json, named after their time, with an object for each line; empty lines are none. A
-file goes when Elasticsearch has the id (event.id) of each line in it. Of the others, files go that are older than
---keep-hours, and the oldest while all have more than --max-bytes; a line in the spool tells how many lines were lost.
-The account's password is read from standard input. The exit status is 0, or 1 when lines were lost or Elasticsearch
-doesn't tell what it has.
+file goes when Elasticsearch has the id (event.id) of each line in it, or when Filebeat has read it to its end. Of the
+others, files go that are older than --keep-hours, and the oldest while all have more than --max-bytes; a line in the
+spool tells how many lines were lost. The account's password is read from standard input. The exit status is 0, or 1
+when lines were lost or nobody tells what has been taken.
 """
 
 from __future__ import annotations
 
 import argparse
 import base64
+import functools
 import json
+import math
 import ssl
 import sys
 import time
@@ -21,8 +24,10 @@ import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 #: Seconds after which nobody writes to a file any more: each is for one minute.
 _QUIET = 90
@@ -31,10 +36,12 @@ _AT_ONCE, _ANSWERS = 4000, 10000
 
 #: Which of some ids Elasticsearch has.
 Known = Callable[[Sequence[str]], set[str]]
+#: How many lines of a file haven't been taken, or all of them when some haven't. Raises UnknownError.
+Waiting = Callable[[Path], int]
 
 
-class ElasticError(Exception):
-    """Elasticsearch didn't answer, or refused something."""
+class UnknownError(Exception):
+    """Nobody tells what has been taken: Elasticsearch didn't answer, or Filebeat's registry can't be read."""
 
 
 class Elastic:
@@ -47,7 +54,7 @@ class Elastic:
         self._tls = ssl.create_default_context(cafile=authority)
 
     def known(self, ids: Sequence[str]) -> set[str]:
-        """Which of the ids it has. Raises ElasticError."""
+        """Which of the ids it has. Raises UnknownError."""
         question = {
             "size": _ANSWERS,
             "_source": False,
@@ -61,7 +68,7 @@ class Elastic:
             with urllib.request.urlopen(request, timeout=60, context=self._tls) as answer:  # noqa: S310
                 hits = json.load(answer)["hits"]["hits"]
         except (OSError, ValueError, KeyError, urllib.error.URLError) as error:
-            raise ElasticError(str(error)) from error
+            raise UnknownError(str(error)) from error
         return {hit["fields"]["event.id"][0] for hit in hits}
 
 
@@ -76,13 +83,52 @@ def ids(file: Path) -> Iterator[str]:
                     print(f"<4>file={file.name} event=not_a_line")
 
 
-def taken(file: Path, known: Known) -> bool:
-    """Whether Elasticsearch has all of a file's lines. Raises ElasticError."""
-    wanted = list(ids(file))
-    return all(
-        known(part) >= set(part)
-        for part in (wanted[n : n + _AT_ONCE] for n in range(0, len(wanted), _AT_ONCE))
-    )
+def for_elasticsearch(known: Known) -> Waiting:
+    """All lines of a file, or none when Elasticsearch has all of them."""
+
+    def waiting(file: Path) -> int:
+        wanted = list(ids(file))
+        parts = (wanted[n : n + _AT_ONCE] for n in range(0, len(wanted), _AT_ONCE))
+        return 0 if all(known(part) >= set(part) for part in parts) else len(wanted)
+
+    return waiting
+
+
+def for_filebeat(registry: Path) -> Waiting:
+    """The lines of a file that Filebeat hadn't read when it was asked for the first time."""
+    read = functools.cache(places)
+
+    def waiting(file: Path) -> int:
+        with file.open("rb") as rest:
+            rest.seek(read(registry).get(str(file), 0))
+            return sum(1 for line in rest if line.strip())
+
+    return waiting
+
+
+def places(registry: Path) -> dict[str, int]:
+    """How far Filebeat has taken each file, in bytes, by the file's path.
+
+    The registry is a directory: NUMBER.json has all states up to the change of that number, log.json the changes, each
+    of two lines. A change that is being written is none yet. Raises UnknownError.
+    """
+    try:
+        whole = max(registry.glob("[0-9]*.json"), key=lambda file: int(file.stem), default=None)
+        states: dict[str, Any] = {}
+        if whole:
+            states = {state.pop("_key"): state for state in json.loads(whole.read_text())}
+        lines = (registry / "log.json").read_text().split("\n")[:-1]
+        for what, change in zip(map(json.loads, lines[::2]), map(json.loads, lines[1::2]), strict=False):
+            if whole and what["id"] <= int(whole.stem):
+                continue
+            states.pop(change["k"], None)
+            if what["op"] == "set":
+                states[change["k"]] = change["v"]
+        known = [state for state in states.values() if state.get("cursor")]
+        # Filebeat writes large numbers as others do those with a point.
+        return {state["meta"]["source"]: int(state["cursor"]["offset"]) for state in known}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UnknownError(f"{registry}: {error!r}") from error
 
 
 def too_many(files: Sequence[Path], keep_hours: float, max_bytes: int, now: float) -> list[Path]:
@@ -98,55 +144,63 @@ def too_many(files: Sequence[Path], keep_hours: float, max_bytes: int, now: floa
     return gone
 
 
-def told(spool: Path, lost: int, now: float) -> None:
+@dataclass(frozen=True)
+class Spool:
+    """A spool: whose it is (collector, or shipper of a node), and who takes what is in it."""
+
+    directory: Path
+    owner: str
+    taker: str
+    node: str = ""
+
+
+def told(spool: Spool, lost: int, now: float) -> None:
     """Write a line of its own to the spool, which tells how many were lost."""
     time_of_it = datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds")
     text = {
         "@timestamp": time_of_it,
-        "event.dataset": "collector",
+        "event.dataset": spool.owner,
         "log.level": "error",
         "forum.lost": lost,
-        "message": f"{lost} lines fell out of the spool before Elasticsearch took them",
+        "message": f"{lost} lines fell out of the spool before {spool.taker} took them",
     }
     line = {
         "@timestamp": time_of_it,
         "event.id": uuid.uuid4().hex,
-        "host.name": "",
-        "service.name": "log_collector",
+        "host.name": spool.node,
+        "service.name": f"log_{spool.owner}",
         "message": json.dumps(text),
     }
     name = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H-%M-keeper.json")
-    with (spool / name).open("a") as file:
-        file.write(f"\n{json.dumps(line)}\n")
+    with (spool.directory / name).open("a") as file:
+        file.write(f"{json.dumps(line)}\n")
 
 
-def keep(spool: Path, known: Known, keep_hours: float, max_bytes: int, now: float) -> bool:
-    """Remove what Elasticsearch has, and then what is too old or too much; whether all is well."""
+def keep(spool: Spool, waiting: Waiting, keep_hours: float, max_bytes: int, now: float) -> bool:
+    """Remove what has been taken, and then what is too old or too much; whether all is well."""
     well = True
-    quiet = [file for file in sorted(spool.glob("*.json")) if file.stat().st_mtime < now - _QUIET]
-    left: list[Path] = []
+    quiet = [file for file in sorted(spool.directory.glob("*.json")) if file.stat().st_mtime < now - _QUIET]
+    left: dict[Path, int | None] = dict.fromkeys(quiet)
     removed = 0
     try:
         for file in quiet:
-            if taken(file, known):
+            left[file] = waiting(file)
+            if not left[file]:
                 file.unlink()
+                del left[file]
                 removed += 1
-            else:
-                left.append(file)
-    except ElasticError as error:
+    except UnknownError as error:
         print(f"<3>event=no_answer reason={json.dumps(str(error))}")
         well = False
-        left = [file for file in quiet if file.exists()]
     lost = 0
-    for file in too_many(left, keep_hours, max_bytes, now):
-        lost += sum(1 for _ in ids(file))
+    for file in too_many(list(left), keep_hours, max_bytes, now):
+        lost += left.pop(file) or sum(1 for _ in ids(file))
         file.unlink()
-        left.remove(file)
     if lost:
         print(f"<3>event=lost lines={lost}")
         told(spool, lost, now)
         well = False
-    print(f"<6>event=kept removed={removed} waiting={len(left)} since={left[0].stem if left else ''}")
+    print(f"<6>event=kept removed={removed} waiting={len(left)} since={min(left).stem if left else ''}")
     return well
 
 
@@ -154,14 +208,25 @@ def main() -> int:
     """The program."""
     parser = argparse.ArgumentParser()
     parser.add_argument("spool", type=Path)
-    for name in ("url", "authority", "account", "index"):
-        parser.add_argument(f"--{name}", required=True)
-    parser.add_argument("--keep-hours", type=float, required=True)
+    parser.add_argument("--keep-hours", type=float, default=math.inf)
     parser.add_argument("--max-bytes", type=int, required=True)
+    takers = parser.add_subparsers(dest="taker", required=True)
+    elasticsearch = takers.add_parser("elasticsearch")
+    for name in ("url", "authority", "account", "index"):
+        elasticsearch.add_argument(f"--{name}", required=True)
+    filebeat = takers.add_parser("filebeat")
+    filebeat.add_argument("--registry", type=Path, required=True)
+    filebeat.add_argument("--node", required=True)
     given = parser.parse_args()
-    password = sys.stdin.readline().rstrip("\n")
-    elastic = Elastic(given.url, given.index, given.authority, given.account, password)
-    return 0 if keep(given.spool, elastic.known, given.keep_hours, given.max_bytes, time.time()) else 1
+    if given.taker == "filebeat":
+        spool = Spool(given.spool, "shipper", "Filebeat", given.node)
+        waiting = for_filebeat(given.registry)
+    else:
+        password = sys.stdin.readline().rstrip("\n")
+        spool = Spool(given.spool, "collector", "Elasticsearch")
+        elastic = Elastic(given.url, given.index, given.authority, given.account, password)
+        waiting = for_elasticsearch(elastic.known)
+    return 0 if keep(spool, waiting, given.keep_hours, given.max_bytes, time.time()) else 1
 
 
 if __name__ == "__main__":

@@ -6,11 +6,13 @@ once and is no longer than what the kernel keeps together, since several process
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import logging
 import os
 import re
+import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -33,8 +35,10 @@ _LINK = (
 )
 # Misago writes no capitals into its paths: a long word that has them and digits is random, as are many hexadecimal
 # digits.
-_RANDOM = r"(?=[^/\s]*[A-Z])(?=[^/\s]*[0-9])[A-Za-z0-9_=-]{20,}|[0-9a-f]{32,}"
-_SECRET_PATH = re.compile(rf"(?P<link>{_LINK})|(?P<before>\S*?/)(?:{_RANDOM}|[^/]*(?:@|%40))")
+_RANDOM = r"(?=[^/]*[A-Z])(?=[^/]*[0-9])[A-Za-z0-9_=-]{20,}|[0-9a-f]{32,}"
+_SECRET_PATH = re.compile(rf"(?P<link>{_LINK})|(?P<before>.*?/)(?:{_RANDOM}|[^/]*(?:@|%40))", re.DOTALL)
+# A decoded path has blanks, in a text they end it.
+_RANDOM_WORD = _RANDOM.replace("[^/]", r"[^/\s]")
 
 # Each of them passes through a text once, whatever the text: clients choose parts of it.
 _SCREENS: tuple[tuple[re.Pattern[str], str], ...] = (
@@ -48,13 +52,14 @@ _SCREENS: tuple[tuple[re.Pattern[str], str], ...] = (
     (
         re.compile(
             r"(password|passwd|passphrase|secret|token|sessionid|api_?key)"
-            r"(['\"]?\s{0,9}(?:=>|[=:])\s{0,9}[bru]?['\"]?)[^\s,;&'\")}\]]+",
-            re.IGNORECASE,
+            r"(['\"]?\s{0,9}(?:=>|[=:])\s{0,9}[bru]?)"
+            r"(?:'(?:[^'\\]|\\.)*'?|\"(?:[^\"\\]|\\.)*\"?|[^\s,;&'\")}\]]+)",
+            re.IGNORECASE | re.DOTALL,
         ),
         rf"\1\2{VEIL}",
     ),
     (re.compile(rf"({_LINK})[^\s\"']+"), rf"\1{VEIL}"),
-    (re.compile(rf"/(?:{_RANDOM})[^\s\"']*"), f"/{VEIL}"),
+    (re.compile(rf"/(?:{_RANDOM_WORD})[^\s\"']*"), f"/{VEIL}"),
 )
 
 _known: set[str] = set()
@@ -124,14 +129,14 @@ class JsonLines(logging.Formatter):
 
     def __init__(self, dataset: str, context: Callable[[], Mapping[str, Any]] = dict) -> None:
         super().__init__()
-        self._dataset = dataset
+        self.dataset = dataset
         self._context = context
 
     def format(self, record: logging.LogRecord) -> str:
         """The line, without its end."""
         fields: dict[str, Any] = {
             "@timestamp": moment(record.created),
-            "event.dataset": self._dataset,
+            "event.dataset": self.dataset,
             "log.level": record.levelname.lower(),
             "log.logger": record.name,
             "process.pid": record.process,
@@ -159,6 +164,21 @@ class OneWrite(logging.Handler):
         except Exception:  # noqa: BLE001 (as logging's own handlers)
             self.handleError(record)
 
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # the base class's name
+        """Tells that a record is lost, and nothing of it: logging's own way would show it as it is."""
+        error = sys.exc_info()[0]
+        fields = {
+            "@timestamp": now(),
+            "event.dataset": getattr(self.formatter, "dataset", None),
+            "log.level": "error",
+            "log.logger": record.name,
+            "process.pid": record.process,
+            "message": "a record of the log is lost",
+            "error.type": error and error.__name__,
+        }
+        with contextlib.suppress(OSError):
+            write(line(fields), self._descriptor)
+
 
 def write(text: str, descriptor: int = 1) -> None:
     """Writes one line to an open file. Raises OSError."""
@@ -174,10 +194,23 @@ def configure(dataset: str, level: int = logging.INFO) -> None:
     logging.basicConfig(level=level, handlers=[handler], force=True)
 
 
-_LITERAL = re.compile(r"'(?:[^']|'')*'?|\$(\w*)\$.*?(?:\$\1\$|$)|(?<![\w$])\d+(?:\.\d+)?\b")
-#: Behind these words PostgreSQL and Pgpool show what a client has sent.
+# Quotes in names and comments neither begin nor end a value. A comment within a comment has no end that an expression
+# could find.
+_LITERAL = re.compile(
+    r"""
+    (?P<name>"(?:[^"]|"")*")
+    | (?P<comment>--[^\n]*|/\*(?:[^/*]|/(?!\*)|\*(?!/))*\*/|/\*.*)
+    | (?<![\w$])e'(?:[^'\\]|\\.|'')*'?
+    | '(?:[^']|'')*'?
+    | (?<![\w$])\$(?P<tag>(?:[^\W\d]\w*)?)\$.*?(?:\$(?P=tag)\$|\Z)
+    | (?<![\w$])\d+(?:\.\d+)?\b
+    """,
+    re.VERBOSE | re.IGNORECASE | re.DOTALL,
+)
+#: Behind these words PostgreSQL and Pgpool show what a client has sent; Pgpool does so in quotes.
 _STATEMENT = re.compile(
-    r"(?: ms {2}(?:statement|(?:parse|bind|execute) [^:]*):|\bquery was:|to parse the query:|\bstatement:)",
+    r" ms {2}(?:statement|(?:parse|bind|execute) [^:]{0,80}):"
+    r"|(?:\bquery was|to parse the query|\bstatement):(?: \")?",
     re.IGNORECASE,
 )
 
@@ -192,21 +225,31 @@ def without_values(record: str) -> str:
 
     record: all lines of the message. The values are what visitors have typed: addresses, posts, passwords' hashes.
     """
-    text = re.sub(r"\s*\n\s*", " ", record[:_MOST].strip())
+    text = record[:_MOST].strip()
     found = _STATEMENT.search(text)
     if not found:
         return _without_words(text)[: LONGEST - 1]
-    head, statement, between, answer = text[: found.end()], text[found.end() :], "", ""
+    head, statement, between, answer = text[: found.start()], text[found.end() :], "", ""
     # A value may hold these words, too: only the last ones are Pgpool's, if they haven't been cut off.
     if "from backend" in head and _ANSWER in statement and len(record) <= _MOST:
         statement, between, answer = statement.rpartition(_ANSWER)
-    return (_without_words(head) + _LITERAL.sub("?", statement) + between + _without_words(answer))[
-        : LONGEST - 1
-    ]
+    # A comment ends with its line: what is a value is found before the lines become one.
+    statement = veil(_on_one_line(_LITERAL.sub(_without_value, statement)))
+    return (_without_words(head) + found[0] + statement + between + _without_words(answer))[: LONGEST - 1]
+
+
+def _without_value(literal: re.Match[str]) -> str:
+    return literal["name"] or (" " if literal["comment"] else "?")
 
 
 def _without_words(text: str) -> str:
-    return _STUMBLED.sub(rf'\1"{VEIL}"', veil(text))
+    return _STUMBLED.sub(rf'\1"{VEIL}"', veil(_on_one_line(text)))
+
+
+def _on_one_line(text: str) -> str:
+    """The text with a blank for each end of a line and the blanks around it; those at both ends stay."""
+    first, *further = text.splitlines() or [""]
+    return " ".join([first.rstrip() if further else first, *(line.strip() for line in further)])
 
 
 # A message's further lines begin with a tabulator.
@@ -216,11 +259,14 @@ LONGEST_MESSAGE = 256 * 1024
 
 
 class Reader:
-    """Takes a database's log as it comes, and tells the messages that are whole."""
+    """Takes a database's log as it comes, and tells the messages that are whole.
 
-    def __init__(self) -> None:
+    torn: what comes first is the rest of a message, which isn't told.
+    """
+
+    def __init__(self, torn: bool = False) -> None:
         self._held = b""
-        self._skipping = False
+        self._skipping = torn
 
     def feed(self, data: bytes) -> list[str]:
         """The messages that are whole now."""
@@ -239,21 +285,36 @@ class Reader:
         return told
 
 
-def carry(descriptor: int, show: Callable[[str], str | None] = without_values) -> None:
+def carry(descriptor: int, show: Callable[[str], str | None] = without_values) -> threading.Thread:
     """Read a database's log to its end, in a thread of its own, and write what is to be shown of each message.
 
-    descriptor: the end of a pipe. show: a message's line, None for none. Whatever happens, the log is read on: who
-    writes it waits for that.
+    descriptor: the end of a pipe. show: a message's line, None for none. Returns the thread, which ends with the log.
+    Whatever else happens, the log is read on: who writes it waits for that.
     """
+    log = logging.getLogger(__name__)
+
+    def tell(message: str) -> None:
+        try:
+            if shown := show(message):
+                write(shown)
+        except Exception:
+            log.exception("a message of the log is lost")
 
     def run() -> None:
         reader = Reader()
-        while data := os.read(descriptor, 65536):
-            for message in reader.feed(data):
-                try:
-                    if shown := show(message):
-                        write(shown)
-                except Exception:
-                    logging.getLogger(__name__).exception("a message of the log is lost")
+        while True:
+            try:
+                if not (data := os.read(descriptor, 65536)):
+                    return
+                for message in reader.feed(data):
+                    tell(message)
+            except OSError:
+                log.exception("the log can't be read any more")
+                return
+            except Exception:
+                log.exception("messages of the log are lost")
+                reader = Reader(torn=True)
 
-    threading.Thread(target=run, daemon=True).start()
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    return thread

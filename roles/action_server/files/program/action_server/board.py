@@ -6,51 +6,15 @@ import ssl
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from . import charts, judge, words
+from . import judge, panels
+from .elastic import Elasticsearch
+from .logs import ELASTICSEARCH, Logs
 from .settings import Settings
-from .sources import Answers, Figures, InfluxDB, Managers, Series, Source
+from .sources import Answers, Figures, InfluxDB, Managers, Source
 
 _INFLUXDB, _MANAGERS = "InfluxDB", "the swarm's managers"
-
-
-@dataclass(frozen=True)
-class Health:
-    """How far a page's figures can be trusted: told on it, so that nothing old passes for new."""
-
-    taken: str
-    problem: str
-
-
-def _health(taken: float | None, errors: Mapping[str, str]) -> Health:
-    """taken: when the page's figures were told. errors: source -> what is wrong with it; empty while all is well."""
-    problems = [f"{source}: {error}" for source, error in errors.items() if error]
-    return Health(words.clock(taken), "; ".join(problems))
-
-
-@dataclass(frozen=True)
-class Line:
-    """One line of a panel: its figure of now, if it has one, and its last hour."""
-
-    name: str
-    value: float | None
-    hour: Series
-
-
-def _lines(name: str, asked: Mapping[str, str], answers: Answers, only: Mapping[str, str]) -> list[Line]:
-    """The lines of a series. asked: its statements; only: tags that they must have."""
-    found: dict[str, dict[str, Series]] = {}
-    for kind, statement in asked.items():
-        for series in answers.get(statement, ()):
-            if only.items() <= series.tags.items():
-                found.setdefault(series.instance, {})[kind] = series
-    none = Series({}, ())
-    return [
-        Line(f"{name} {instance}".strip(), each.get("now", none).newest, each.get("hour", none))
-        for instance, each in found.items()
-    ]
 
 
 class Board:
@@ -58,14 +22,21 @@ class Board:
 
     def __init__(self, settings: Settings) -> None:
         trust = ssl.create_default_context(cafile=str(settings.files / "ca.crt"))
-        password = (settings.files / "influxdb_password").read_text(encoding="utf-8").strip()
         influxdb = InfluxDB(
-            settings.influxdb_url, settings.influxdb_database, settings.influxdb_user, password, trust
-        )
+            settings.influxdb_url, settings.influxdb_database, settings.influxdb_user,
+            _password(settings, "influxdb"), trust,
+        )  # fmt: skip
+        elasticsearch = Elasticsearch(
+            settings.elasticsearch_url, settings.elasticsearch_index, settings.elasticsearch_user,
+            _password(settings, "elasticsearch"), trust,
+        )  # fmt: skip
+        self.logs = Logs(elasticsearch, settings.requests)
         self.stack = settings.stack
         self._levels = settings.levels
         self._dashboards = {board["name"]: board for board in settings.dashboards}
-        self._overview = Figures(influxdb, [level["statements"] for level in self._levels])
+        self._metrics = Figures(influxdb, self._statements(logs=False))
+        # A line takes some seconds from its container to Elasticsearch.
+        self._lines = Figures(elasticsearch, self._statements(logs=True), fresh=10)
         self._panels = {
             name: Figures(
                 influxdb,
@@ -83,6 +54,10 @@ class Board:
         self._managers = Source(Managers(settings.managers, settings.stack, mutual).lists, patience=3)
         self._wanted: Mapping[str, int] | None = None
 
+    def _statements(self, *, logs: bool) -> list[Mapping[str, str]]:
+        """What is asked for the overview: of the logs' database, or of the metrics'."""
+        return [level["statements"] for level in self._levels if (level["source"] == "log") is logs]
+
     @property
     def components(self) -> list[tuple[str, str]]:
         """Name and title of every page of graphs."""
@@ -90,16 +65,19 @@ class Board:
 
     def overview(self) -> dict[str, Any]:
         """A row for every indicator, grouped by service, and how many are in which state."""
-        reading, swarm = self._overview.read(), self._managers.read()
+        for source in (self._metrics, self._lines, self._managers):
+            source.begin()
+        metrics, lines, swarm = self._metrics.read(), self._lines.read(), self._managers.read()
         if swarm.value is not None:
             # Kept while the managers are away: it seldom changes.
             self._wanted = {service["name"]: service["wanted"] for service in self._services(swarm.value)}
         now = time.time()
         rows = []
         for level in self._levels:
+            found = (lines if level["source"] == "log" else metrics).value
             answers: Answers | None = None
-            if reading.value is not None:
-                answers = {kind: reading.value.get(text, ()) for kind, text in level["statements"].items()}
+            if found is not None:
+                answers = {kind: found.get(text, ()) for kind, text in level["statements"].items()}
             rows.append(judge.judge(level, answers, self._wanted, now))
         groups: dict[str, list[judge.Row]] = {}
         for row in rows:
@@ -108,7 +86,10 @@ class Board:
         return {
             "groups": groups,
             "counts": [(state, counted[state]) for state in judge.State if counted[state]],
-            "health": _health(reading.taken, {_INFLUXDB: reading.error, _MANAGERS: swarm.error}),
+            "health": panels.health(
+                metrics.taken,
+                {_INFLUXDB: metrics.error, ELASTICSEARCH: lines.error, _MANAGERS: swarm.error},
+            ),
             "now": now,
         }
 
@@ -118,16 +99,16 @@ class Board:
         reading, now = self._panels[name].read(), time.time()
         view, only = ("each", {board["instance"]: instance}) if instance else ("whole", {})
         # Where InfluxDB told nothing, an empty graph would say that there was nothing.
-        panels = [] if reading.value is None else [
-            _panel(panel, view, only, reading.value, now) for panel in board["panels"]
+        drawn = [] if reading.value is None else [
+            panels.panel(panel, view, only, reading.value, now) for panel in board["panels"]
         ]  # fmt: skip
         return {
             "name": name,
             "title": board["title"],
-            "panels": panels,
+            "panels": drawn,
             "instances": _instances(board, reading.value or {}),
             "instance": instance,
-            "health": _health(reading.taken, {_INFLUXDB: reading.error}),
+            "health": panels.health(reading.taken, {_INFLUXDB: reading.error}),
         }
 
     def swarm(self) -> dict[str, Any]:
@@ -138,7 +119,7 @@ class Board:
             "known": reading.value is not None,
             "nodes": _nodes(lists["nodes"]),
             "services": self._services(lists),
-            "health": _health(reading.taken, {_MANAGERS: reading.error}),
+            "health": panels.health(reading.taken, {_MANAGERS: reading.error}),
         }
 
     def _services(self, lists: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -146,18 +127,8 @@ class Board:
         return sorted(services, key=lambda service: str(service["name"]))
 
 
-def _panel(
-    panel: Mapping[str, Any], view: str, only: Mapping[str, str], answers: Answers, now: float
-) -> dict[str, Any]:
-    """A panel with its lines. view: whole, or each to tell instances apart; only: tags that a line must have."""
-    asked = [(series["name"], series[view]) for series in panel["series"]]
-    lines = [line for name, statements in asked for line in _lines(name, statements, answers, only)]
-    graph = None
-    # The hour may be unknown while the figures are there.
-    if all(statements.get("hour") in answers for _, statements in asked):
-        drawn = [(line.name, line.hour) for line in lines]
-        graph = charts.graph(drawn, panel["thresholds"], panel["unit"], now, panel["title"])
-    return {**panel, "lines": lines, "graph": graph}
+def _password(settings: Settings, database: str) -> str:
+    return (settings.files / f"{database}_password").read_text(encoding="utf-8").strip()
 
 
 def _instances(board: Mapping[str, Any], answers: Answers) -> list[str]:

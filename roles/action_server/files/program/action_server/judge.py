@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from . import words
 from .sources import Series
 
 _OPS = {"lt": operator.lt, "lte": operator.le, "gt": operator.gt, "gte": operator.ge}
@@ -27,7 +28,7 @@ class State(Enum):
     NOTICE = ("notice", "▽", "notice")
     OK = ("ok", "✔", "ok")
     WATCHED = ("watched", "○", "watched")
-    UNMEASURED = ("unmeasured", "·", "not measured yet")
+    QUIET = ("quiet", "·", "no lines")
 
     @property
     def name_(self) -> str:
@@ -103,11 +104,14 @@ def _heard(seen: Sequence[Series], instance: str, wanted: Mapping[str, int] | No
     return _Heard(frozenset(series.tags.get(instance, "") for series in fresh), tuple(sorted(missed)))
 
 
-def _state(level: Mapping[str, Any], values: Sequence[float]) -> State:
+def _state(
+    level: Mapping[str, Any], values: Sequence[float], alarming: Sequence[float] | None = None
+) -> State:
+    """alarming: what the alarm looks at where that is something else than the objective does."""
     objective, alarm = level.get("objective"), level.get("alarm")
     if objective and not all(_OPS[objective["op"]](value, objective["value"]) for value in values):
         return State.LIMIT
-    if alarm and _fires(alarm, values):
+    if alarm and _fires(alarm, values if alarming is None else alarming):
         return State.NOTICE if alarm["severity"] == "info" else State.ALARM
     return State.OK if objective or alarm else State.WATCHED
 
@@ -120,13 +124,14 @@ def judge(
 ) -> Row:
     """The row of an indicator.
 
-    answers: what its statements now, each, hour and seen answered; None where nobody answered. wanted: service -> how
-    many tasks of it the swarm wants; None where nobody has told. clock: seconds since the epoch.
+    answers: what its statements now, each, hour and seen answered, and alarm if there is one; None where nobody
+    answered. wanted: service -> how many tasks of it the swarm wants; None where nobody has told. clock: seconds since
+    the epoch.
     """
-    if not level["statements"]:
-        return Row(level, State.UNMEASURED, note="read from logs, which aren't collected yet")
     if answers is None:
         return Row(level, State.UNKNOWN)
+    if level["source"] == "log":
+        return _of_log(level, answers)
     hour, instance = tuple(answers["hour"]), level["instance"]
     heard = _heard(answers["seen"], instance, wanted, clock)
     if not heard.fresh:
@@ -150,3 +155,29 @@ def judge(
         state = min(state, State.SILENT, key=list(State).index)
     worst = decisive(each, key=lambda name: each[name], default="")
     return Row(level, state, value, worst, heard.missed, hour, note)
+
+
+def _of_log(level: Mapping[str, Any], answers: Mapping[str, Sequence[Series]]) -> Row:
+    """The row of an indicator that is read from a log, where silence is no fault: there may have been no visitor.
+
+    Nor is it well: of lines that don't arrive nobody knows what they would have told.
+    """
+    hour, window = tuple(answers["hour"]), words.period(level["lookback_window"])
+    if not any(series.newest for series in answers["seen"]):
+        return Row(level, State.QUIET, hour=hour, note=f"no line within {window}")
+
+    def figures(kind: str) -> dict[str, float]:
+        return {series.instance: series.newest for series in answers[kind] if series.newest is not None}
+
+    values, each = figures("now"), figures("each")
+    alarming = list(figures("alarm").values()) if "alarm" in answers else None
+    decisive = max if high_is_bad(level) else min
+    return Row(
+        level,
+        _state(level, list(values.values()), alarming),
+        decisive(values.values(), default=None),
+        # Where nothing went wrong, nobody is worst.
+        decisive(each, key=lambda name: each[name], default="") if any(each.values()) else "",
+        hour=hour,
+        note="" if values else f"none within {window}",
+    )

@@ -15,8 +15,9 @@ from typing import Any
 class Settings:
     """Settings of the server.
 
-    files: the directory with tls.crt, tls.key, ca.crt, password (scrypt), influxdb_password, and for the managers
-    client.crt and client.key.
+    files: the directory with tls.crt, tls.key, ca.crt, password (scrypt), influxdb_password, elasticsearch_password,
+    and for the managers client.crt and client.key.
+    elasticsearch_index: what the names of the indices of log lines begin with.
     managers: addresses with port at which the swarm's managers are read.
     """
 
@@ -28,10 +29,14 @@ class Settings:
     influxdb_url: str
     influxdb_database: str
     influxdb_user: str
+    elasticsearch_url: str
+    elasticsearch_index: str
+    elasticsearch_user: str
     managers: tuple[str, ...]
     stack: str
     levels: tuple[Mapping[str, Any], ...]
     dashboards: tuple[Mapping[str, Any], ...]
+    requests: tuple[Mapping[str, Any], ...]
 
 
 def load(path: Path) -> Settings:
@@ -43,6 +48,5 @@ def load(path: Path) -> Settings:
     board = json.loads((path.parent / "board.json").read_text(encoding="utf-8"))
     values["allowed_networks"] = tuple(map(ip_network, values["allowed_networks"]))
     values["managers"] = tuple(values["managers"])
-    return Settings(
-        **values, files=path.parent, levels=tuple(board["levels"]), dashboards=tuple(board["dashboards"])
-    )
+    values |= {name: tuple(board[name]) for name in ("levels", "dashboards", "requests")}
+    return Settings(**values, files=path.parent)

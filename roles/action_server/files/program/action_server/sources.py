@@ -8,9 +8,10 @@ import json
 import ssl
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
 T = TypeVar("T")
@@ -25,6 +26,10 @@ class SourceError(Exception):
     """A source that doesn't answer, or not as it should; its text says which and why."""
 
 
+class RefusedError(SourceError):
+    """A source that doesn't understand what it is asked."""
+
+
 @dataclass(frozen=True)
 class Reading(Generic[T]):
     """What a source said last. value: None where it is too old to be shown; error: empty while all is well."""
@@ -37,8 +42,8 @@ class Reading(Generic[T]):
 class Source(Generic[T]):
     """A source's last answer: asked again when it is older than `fresh`, by one thread, however many look.
 
-    Nobody waits longer than `patience`, and nobody waits for a source that has just failed. An answer older than `keep`
-    is given to nobody, nor is such an error.
+    Nobody waits longer than `patience` from when it was asked, and nobody waits for a source that has just failed. An
+    answer older than `keep` is given to nobody, nor is such an error.
     """
 
     def __init__(
@@ -47,21 +52,28 @@ class Source(Generic[T]):
         self._fetch, self._fresh, self._patience, self._keep = fetch, fresh, patience, keep
         self._changed = threading.Condition()
         self._busy = False
-        self._due = 0.0
+        self._asked = self._due = 0.0
         self._value: T | None = None
         self._taken: float | None = None
         self._error, self._failed = "", 0.0
 
-    def read(self) -> Reading[T]:
-        """The last answer, a new one if it is time for it."""
+    def begin(self) -> None:
+        """Ask it if it is time for that, for who reads several sources and wants to wait for all of them at once."""
         with self._changed:
-            if not self._busy and time.monotonic() >= self._due:
-                self._busy = True
-                if time.monotonic() - self._failed > self._keep:
+            now = time.monotonic()
+            if not self._busy and now >= self._due:
+                self._busy, self._asked = True, now
+                if now - self._failed > self._keep:
                     self._error = ""
                 threading.Thread(target=self._ask, daemon=True).start()
+
+    def read(self) -> Reading[T]:
+        """The last answer, a new one if it is time for it."""
+        self.begin()
+        with self._changed:
             if self._busy and not self._error:
-                answered = self._changed.wait_for(lambda: not self._busy, self._patience)
+                left = self._asked + self._patience - time.monotonic()
+                answered = self._changed.wait_for(lambda: not self._busy, max(left, 0))
                 if not answered:
                     self._error, self._failed = f"no answer within {self._patience:g} s", time.monotonic()
             fresh = self._taken is not None and time.time() - self._taken <= self._keep
@@ -85,8 +97,27 @@ class Source(Generic[T]):
             self._changed.notify_all()
 
 
+class Asked(Generic[T]):
+    """A source for each of the last questions that somebody had."""
+
+    def __init__(self, fetch: Callable[..., T], most: int = 50) -> None:
+        """fetch: called with the question's words."""
+        self._fetch, self._most = fetch, most
+        self._sources: OrderedDict[tuple[str, ...], Source[T]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def read(self, *question: str) -> Reading[T]:
+        """What is last known of a question, as a source tells it."""
+        with self._lock:
+            source = self._sources.pop(question, None) or Source(lambda: self._fetch(*question))
+            self._sources[question] = source
+            while len(self._sources) > self._most:
+                self._sources.popitem(last=False)
+        return source.read()
+
+
 def ask(url: str, context: ssl.SSLContext, timeout: float, body: str | None = None, **headers: str) -> Any:
-    """The JSON that an address answers, with POST if there is a body. Raises SourceError."""
+    """The JSON that an address answers, with POST if there is a body. Raises SourceError; RefusedError for a 400."""
     parts = urlsplit(url)
     path = f"{parts.path or '/'}?{parts.query}" if parts.query else parts.path or "/"
     connection = http.client.HTTPSConnection(parts.netloc, timeout=timeout, context=context)
@@ -99,7 +130,8 @@ def ask(url: str, context: ssl.SSLContext, timeout: float, body: str | None = No
     finally:
         connection.close()
     if answer.status != 200:
-        raise SourceError(f"{parts.netloc} answers {answer.status} {answer.reason}")
+        kind = RefusedError if answer.status == 400 else SourceError
+        raise kind(f"{parts.netloc} answers {answer.status} {answer.reason}")
     try:
         return json.loads(content)
     except ValueError as error:
@@ -131,6 +163,13 @@ class Series:
 
 #: The series that each statement answers with.
 Answers = Mapping[str, Sequence[Series]]
+
+
+class Database(Protocol):
+    """What is asked for figures."""
+
+    def query(self, statements: Sequence[str]) -> Answers:
+        """What the statements answer with. Raises SourceError, also if one statement fails."""
 
 
 class InfluxDB:
@@ -167,25 +206,34 @@ class InfluxDB:
 
 
 class Figures:
-    """What InfluxDB answers for a page: the figures of now, and, less often, the last hour of the graphs."""
+    """What a database answers for a page: the figures of now, and, less often, the last hour of the graphs."""
 
-    def __init__(self, influxdb: InfluxDB, asked: Iterable[Mapping[str, str]]) -> None:
-        """asked: statements, those of an hour under the name hour; each is asked once, however often it's named."""
+    def __init__(self, database: Database, asked: Iterable[Mapping[str, str]], fresh: float = 5) -> None:
+        """asked: statements, those of an hour under the name hour; each is asked once, however often it's named.
+
+        fresh: seconds after which the figures of now are asked for again.
+        """
         named = [(text, kind) for each in asked for kind, text in each.items()]
         now = list(dict.fromkeys(text for text, kind in named if kind != "hour"))
         hours = list(dict.fromkeys(text for text, kind in named if kind == "hour"))
 
         def last_hour() -> Answers:
             at = time.time()
-            answers = influxdb.query(hours)
+            answers = database.query(hours)
             return {text: [each.whole_minutes(at) for each in found] for text, found in answers.items()}
 
-        self._now = Source(lambda: influxdb.query(now))
+        self._now = Source(lambda: database.query(now), fresh=fresh, keep=fresh + 15)
         # It gets a new point once a minute.
         self._hours = Source(last_hour, fresh=MINUTE, keep=3 * MINUTE)
 
+    def begin(self) -> None:
+        """Ask for what it is time for."""
+        self._now.begin()
+        self._hours.begin()
+
     def read(self) -> Reading[Answers]:
         """The answers, those of the last hour as far as there are any."""
+        self.begin()
         now, hours = self._now.read(), self._hours.read()
         answers = None if now.value is None else {**(hours.value or {}), **now.value}
         return Reading(answers, now.taken, now.error or hours.error)

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import cherrypy
 from jinja2 import Environment, PackageLoader
 
-from . import charts, password, words
+from . import charts, logs, password, words
 from .board import Board
 from .doors import Attempts, Sessions
 from .judge import SIGNS
@@ -43,6 +43,14 @@ def _header(name: str) -> str:
     return str(cherrypy.request.headers.get(name, ""))
 
 
+#: What an address says; a list where it says it several times.
+Given = str | list[str]
+
+
+def _one(given: Given) -> str:
+    return given if isinstance(given, str) else given[-1]
+
+
 class Site:
     """Everything the server shows; its methods are the pages."""
 
@@ -58,7 +66,7 @@ class Site:
         )
         self._pages.globals |= {
             "components": board.components, "figure": words.figure, "unit_of": words.unit_of, "spark": charts.spark,
-            "signs": SIGNS, "stack": board.stack,
+            "signs": SIGNS, "stack": board.stack, "moment": words.moment, "longest_search": logs.LONGEST,
         }  # fmt: skip
 
     def admit(self) -> None:
@@ -117,6 +125,25 @@ class Site:
         except KeyError:
             raise cherrypy.NotFound from None
         return self._page("component.html", here=f"/components/{name}", **shown)
+
+    @cherrypy.expose  # type: ignore[untyped-decorator]
+    def requests(self) -> bytes:
+        """What visitors asked for, and how long it took."""
+        return self._page("requests.html", here="/requests", **self._board.logs.requests())
+
+    @cherrypy.expose  # type: ignore[untyped-decorator]
+    def errors(self, kind: Given = "errors", search: Given = "", service: Given = "") -> bytes:
+        """Lines that tell of errors."""
+        try:
+            shown = self._board.logs.errors(_one(kind), _one(search), _one(service))
+        except KeyError:
+            raise cherrypy.NotFound from None
+        return self._page("errors.html", here="/errors", **shown)
+
+    @cherrypy.expose  # type: ignore[untyped-decorator]
+    def request(self, id: Given = "") -> bytes:  # noqa: A002 (its name in the address)
+        """The way of one request."""
+        return self._page("request.html", here="/request", **self._board.logs.request(_one(id).strip()))
 
     @cherrypy.expose  # type: ignore[untyped-decorator]
     def swarm(self) -> bytes:

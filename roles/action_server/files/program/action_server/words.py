@@ -7,6 +7,7 @@ import datetime
 _SIZES = ("B", "KiB", "MiB", "GiB", "TiB")
 #: Units that a figure names itself, in the size that suits it, and what it says behind that.
 _BYTES = {"bytes": "", "bytes/s": "/s"}
+_PERIODS = {"s": "s", "m": "min", "h": "h"}
 
 
 def figure(value: float | None, unit: str = "") -> str:
@@ -45,6 +46,16 @@ def duration(seconds: float) -> str:
     return f"{days} d {hours} h" if days else f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
+def period(window: str) -> str:
+    """A window such as 3m, in words."""
+    return f"{window[:-1]} {_PERIODS[window[-1]]}"
+
+
 def clock(at: float | None) -> str:
     """The time of a moment in UTC; 'never' for none."""
     return "never" if at is None else f"{datetime.datetime.fromtimestamp(at, datetime.UTC):%H:%M:%S} UTC"
+
+
+def moment(text: str) -> str:
+    """A line's time, as Elasticsearch tells it, to be read; in UTC."""
+    return f"{datetime.datetime.fromisoformat(text).astimezone(datetime.UTC):%d %b %H:%M:%S.%f}"[:-3]

@@ -80,5 +80,5 @@ class Logger(Statsd):  # type: ignore[misc]  # no types are published
             return
         headers = dict(getattr(req, "headers", ()))
         # The visitor has his answer: nothing of this is worth an error.
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(Exception):
             loglines.write(line(resp.status, getattr(resp, "sent", None), headers, environ, request_time))

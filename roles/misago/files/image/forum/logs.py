@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
@@ -48,7 +49,10 @@ def context() -> Mapping[str, str]:
 
 
 def say(level: str, message: str, **fields: Any) -> None:
-    """Write one line of this program. fields: by the names of the schema, with __ for each dot."""
+    """Write one line of this program; a log that takes none is no reason to fail.
+
+    fields: by the names of the schema, with __ for each dot.
+    """
     named = {name.replace("__", "."): value for name, value in fields.items()}
     told = {
         "@timestamp": loglines.now(),
@@ -59,7 +63,8 @@ def say(level: str, message: str, **fields: Any) -> None:
         "message": loglines.veil(message),
         **named,
     }
-    loglines.write(loglines.line(told))
+    with contextlib.suppress(OSError):
+        loglines.write(loglines.line(told))
 
 
 def operation(method: str, path: str, values: Mapping[str, Any], listing: str | None) -> str:

@@ -61,6 +61,7 @@ class Follower:
                 log.error("%s: starting again", error)
                 self._pool.stop()
             checked = now
+        self._pool.stop()
         log.error("Pgpool ended with %d", status)
         return 1
 

@@ -9,6 +9,7 @@ import secrets
 import shutil
 import signal
 import subprocess
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +65,7 @@ class Pool:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._process: subprocess.Popen[bytes] | None = None
+        self._log: threading.Thread | None = None
 
     def prepare(self) -> None:
         """Lay out configuration and secrets in memory. Raises OSError or subprocess.CalledProcessError.
@@ -105,22 +107,24 @@ class Pool:
             stderr=subprocess.PIPE,
         )
         assert self._process.stderr is not None  # noqa: S101 (it is a pipe)
-        loglines.carry(self._process.stderr.fileno())
+        self._log = loglines.carry(self._process.stderr.fileno())
 
     def exit_status(self) -> int | None:
         """Pgpool's exit status, None while it runs."""
         return self._process.poll() if self._process else None
 
     def stop(self) -> None:
-        """End the sessions, then Pgpool; at once if that takes longer than 10 s."""
-        if self._process is None or self._process.poll() is not None:
-            return
-        self._process.send_signal(signal.SIGINT)
-        try:
-            self._process.wait(10)
-        except subprocess.TimeoutExpired:
-            log.warning("Pgpool doesn't end: killing it")
-            self._process.kill()
+        """End the sessions, then Pgpool; at once if that takes longer than 10 s. Its last words are in the log then."""
+        if self._process and self._process.poll() is None:
+            self._process.send_signal(signal.SIGINT)
+            try:
+                self._process.wait(10)
+            except subprocess.TimeoutExpired:
+                log.warning("Pgpool doesn't end: killing it")
+                self._process.kill()
+        if self._log:
+            # Not for ever: a process of its own that is left over keeps the pipe open.
+            self._log.join(2)
 
     def _pcp(self, command: str, *arguments: str) -> str:
         settings = self._settings

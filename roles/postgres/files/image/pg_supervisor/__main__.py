@@ -73,7 +73,8 @@ class Supervisor:
     def is_alive(self) -> bool:
         """For the health check: true also while the member waits for others, whatever its role."""
         serving = self.member.report.state in SERVING
-        return not serving or time.monotonic() - self.beat < HEARTBEAT_SECONDS
+        beating = not serving or time.monotonic() - self.beat < HEARTBEAT_SECONDS
+        return beating and self.journal.is_alive()
 
     def run(self) -> int:
         """Serve until the member must stop. Returns the exit status."""
