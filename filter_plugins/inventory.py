@@ -306,6 +306,17 @@ def missing_variables(values: Mapping[str, object], specifications: Mapping[str,
     ]
 
 
+def chosen_roles(specifications: Mapping[str, object], settings: Mapping[str, object]) -> dict[str, object]:
+    """The roles that do anything: of one whose source is none, nothing is wanted.
+
+    specifications: role -> its argument_specs. settings: variable -> rendered value; for ROLE_source, none leaves the
+    role out. Returns the specifications of the others.
+    """
+    return {
+        role: entries for role, entries in specifications.items() if settings.get(f"{role}_source") != "none"
+    }
+
+
 def source_problems(settings: Mapping[str, object]) -> list[str]:
     """Whether what comes from a vendor has the vendor's repository, and what comes from a file has the file.
 
@@ -337,6 +348,7 @@ class FilterModule:
     def filters(self) -> dict[str, Callable[..., object]]:
         """Names and functions."""
         return {
+            "chosen_roles": chosen_roles,
             "cidr_problems": cidr_problems,
             "label_problems": label_problems,
             "manager_problems": manager_problems,

@@ -23,7 +23,7 @@ from ansible.errors import AnsibleFilterError
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 from conftest import Rendered, load_file
-from elasticsearch import log_fields, log_template
+from elasticsearch import elastic_problems, log_fields, log_template
 
 ROOT = Path(__file__).resolve().parents[2]
 ROLE = ROOT / "roles" / "elasticsearch"
@@ -97,6 +97,59 @@ def test_a_template_is_of_its_indices_alone_and_takes_values_of_other_types() ->
         log_template(FIELDS, "forum-logs", TAGS, "fluentd")
 
 
+def test_what_fits_elasticsearch_is_no_problem() -> None:
+    fitting = {
+        "elasticsearch_source": "vendor",
+        "elasticsearch_version": "9.1.0",
+        "kibana_source": "vendor",
+        "kibana_version": "9.1.0",
+        "log_collector_logstash_version": "9.1.0",
+        "influxdb_version": "1.12",
+    }
+    assert elastic_problems(fitting) == []
+    assert elastic_problems({"elasticsearch_source": "maven", "kibana_source": "none"}) == []
+
+
+def test_elastic_s_parts_have_one_version() -> None:
+    first, second = elastic_problems(
+        {
+            "elasticsearch_version": "9.1.0",
+            "kibana_version": "9.0.0",
+            "log_collector_logstash_version": "9.1.0",
+            "log_shipper_filebeat_version": "8.8.2",
+        }
+    )
+    assert first.startswith("kibana_version is 9.0.0, but elasticsearch_version is 9.1.0: remove it")
+    assert second.startswith("log_shipper_filebeat_version is 8.8.2, but ")
+
+
+@pytest.mark.parametrize(
+    ("role", "tasks", "numbered"),
+    [
+        ("elasticsearch", "vendor", "9.1.0"),
+        ("kibana", "vendor", "9.1.0"),
+        ("log_collector", "logstash", "1:9.1.0-*"),
+        ("log_shipper", "filebeat", "9.1.0"),
+    ],
+)
+def test_elastic_s_parts_come_from_one_repository_in_one_version(
+    role_renderer: Callable[..., Rendered], role: str, tasks: str, numbered: str
+) -> None:
+    install = yaml.safe_load((ROOT / "roles" / role / "tasks" / f"{tasks}.yml").read_text())[0]["vars"]
+    assert install["vendor_package_vendor"] == "elastic"
+    version = trust_as_template(install["vendor_package_version"])
+    assert json.loads(role_renderer(role, elastic_version="9.1.0", version=version)("version")) == numbered
+
+
+@pytest.mark.parametrize("source", ["maven", "path"])
+def test_kibana_wants_the_vendor_s_elasticsearch(source: str) -> None:
+    (problem,) = elastic_problems({"elasticsearch_source": source, "kibana_source": "path"})
+    assert (
+        f"elasticsearch_source is {source}, which has no module for what Kibana keeps: choose vendor"
+        in problem
+    )
+
+
 @pytest.fixture(scope="module")
 def rendered(collections: None) -> Callable[..., str]:
     """A function that renders a template of the role, or an expression, with what its defaults and the product say.
@@ -120,7 +173,7 @@ def rendered(collections: None) -> Callable[..., str]:
         "elasticsearch_source": "maven",
         "__elasticsearch_maps": {"content": "NjU1MzAK"},
     }
-    for name in ("writer", "reader", "alarms", "operator", "keeper"):
+    for name in ("writer", "reader", "alarms", "operator", "keeper", "kibana_server", "viewer"):
         variables[f"elasticsearch_{name}_password"] = f"password of {name}"
 
     def render(name: str, **given: object) -> str:
@@ -205,6 +258,21 @@ def test_each_account_may_do_what_it_is_for_and_no_more(rendered: Callable[..., 
     assert rights["reader"] == {"read", "view_index_metadata"}
     lines = [line for line in rendered("users_roles.j2").splitlines() if not line.startswith("#")]
     assert lines == ["keeper:keeper", "operator:operator", "reader:reader,alarms", "writer:writer"]
+
+
+def test_with_kibana_there_are_its_accounts_too(rendered: Callable[..., str]) -> None:
+    roles = yaml.safe_load(rendered("roles.yml.j2", elasticsearch_kibana=True))
+    without = yaml.safe_load(rendered("roles.yml.j2"))
+    assert set(roles) - set(without) == {"kibana_viewer"}
+    viewer = roles["kibana_viewer"]
+    assert viewer["indices"] == [{"names": ["forum-logs-*"], "privileges": ["read", "view_index_metadata"]}]
+    assert (viewer["cluster"], [one["privileges"] for one in viewer["applications"]]) == ([], [["read"]])
+    # Who brings the dashboards may do so, and what he could before.
+    assert {name: roles["operator"][name] for name in without["operator"]} == without["operator"]
+    assert [one["application"] for one in roles["operator"]["applications"]] == ["kibana-.kibana"]
+    assert "applications" not in roles["writer"] | roles["reader"] | roles["keeper"]
+    lines = rendered("users_roles.j2", elasticsearch_kibana=True).splitlines()
+    assert {"kibana_system:kibana_server", "kibana_viewer:viewer"} <= set(lines)
 
 
 @pytest.mark.parametrize(("writer", "asks"), [("telegraf", False), ("logstash", True)])

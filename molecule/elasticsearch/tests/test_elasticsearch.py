@@ -492,6 +492,7 @@ def test_to_keep_no_backup_is_refused(ansible: Run) -> None:
         ("elasticsearch_free_mb", "0", "elasticsearch_free_mb (0)"),
         ("elasticsearch_max_mb", 10**9, "lower elasticsearch_max_mb, or mount a larger disk there"),
         ("elasticsearch_memory_mb", 512, "at least one and a half times"),
+        ("elasticsearch_kibana", True, "Kibana needs the vendor's Elasticsearch"),
     ],
 )
 def test_bad_values_are_refused_and_nothing_is_changed(
