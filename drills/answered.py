@@ -81,7 +81,6 @@ def account(load: Load) -> Account:
 
 
 def _markers(load: Load) -> Iterator[str]:
-    elastic = Elastic(load.lab)
     wanted = {
         "size": PAGE,
         "_source": False,
@@ -89,6 +88,5 @@ def _markers(load: Load) -> Iterator[str]:
         "sort": ["event.id", "@timestamp"],
         "query": {"prefix": {"user_agent.original": f"{load.name}/"}},
     }
-    while hits := elastic.search(wanted)["hits"]["hits"]:
-        yield from (hit["fields"]["user_agent.original"][0] for hit in hits)
-        wanted["search_after"] = hits[-1]["sort"]
+    for hit in Elastic(load.lab).every(wanted):
+        yield hit["fields"]["user_agent.original"][0]

@@ -1,6 +1,6 @@
 """What the lab's Elasticsearch holds, asked as its reader."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import requests
@@ -42,6 +42,16 @@ class Elastic:
         if found["timed_out"] or found["_shards"]["failed"]:
             raise ElasticError(f"{body}: only a part of the lines was searched: {found['_shards']}")
         return found
+
+    def every(self, body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """All hits of a search, page by page. Raises as search does.
+
+        body: with a size, and an order that no two lines share.
+        """
+        wanted = dict(body)
+        while hits := self.search(wanted)["hits"]["hits"]:
+            yield from hits
+            wanted["search_after"] = hits[-1]["sort"]
 
     def count(self, query: str) -> int:
         """How many lines match a query of Lucene's kind. Raises as search does."""

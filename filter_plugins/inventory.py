@@ -6,9 +6,16 @@ import difflib
 import ipaddress
 import itertools
 import re
+import sys
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from pathlib import Path
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+
+# Ansible brings module_utils to the machines, and not to its own plugins.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "module_utils"))
+
+from plain import plain
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -238,15 +245,6 @@ def unknown_variables(names: Iterable[str], specifications: Mapping[str, object]
     return problems
 
 
-def _plain(value: object) -> object:
-    """The value without what Ansible hangs onto it: a copy of that is a copy of all variables."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return str(value) if isinstance(value, str) else value
-
-
 def variable_problems(values: Mapping[str, object], specifications: Mapping[str, object]) -> list[str]:
     """Whether values are what the roles' argument_specs allow: type, choices, elements.
 
@@ -256,11 +254,11 @@ def variable_problems(values: Mapping[str, object], specifications: Mapping[str,
     options = _options(specifications)
     problems = []
     for name in sorted(set(values) & set(options)):
-        option = {key: _plain(value) for key, value in options[name].items() if key not in _UNJUDGED}
+        option = {key: plain(value) for key, value in options[name].items() if key not in _UNJUDGED}
         # Templated defaults and required ones are judged elsewhere; here it is one value against one option.
         option["required"] = False
         hidden = bool(option.pop("no_log", False))
-        result = ArgumentSpecValidator({name: option}).validate({name: _plain(values[name])})
+        result = ArgumentSpecValidator({name: option}).validate({name: plain(values[name])})
         for message in result.error_messages:
             reason = "doesn't have the type that the role wants" if hidden else str(message).rstrip(".")
             kind = option.get("type", "str")

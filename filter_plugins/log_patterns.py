@@ -5,12 +5,18 @@ from __future__ import annotations
 import functools
 import json
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
 from jsonschema import Draft202012Validator
+
+# Ansible brings module_utils to the machines, and not to its own plugins.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "module_utils"))
+
+from plain import plain
 
 Log = Mapping[str, Any]
 
@@ -75,15 +81,6 @@ def _validator() -> Draft202012Validator:
     return Draft202012Validator(json.loads(_SCHEMA.read_text()))
 
 
-def _plain(value: Any) -> Any:
-    """A copy in plain dicts and lists, as the validator takes them."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(entry) for entry in value]
-    return value
-
-
 def _definitions(patterns: str) -> dict[str, str]:
     """Name -> expression of the lines of patterns.grok, several such files in one text."""
     lines = [line.strip() for line in patterns.splitlines() if line.strip() and not line.startswith("#")]
@@ -102,7 +99,7 @@ def log_errors(logs: Iterable[Log], patterns: str) -> list[str]:
     are missing, that only one of Telegraf and Logstash understands, that capture a name twice, one that no log.yml has,
     or a time that nothing tells the layout of, and patterns that nothing uses. Raises nothing.
     """
-    given = _plain(list(logs))
+    given = plain(list(logs))
     errors = [
         f"{'/'.join(map(str, error.absolute_path)) or 'it'}: {error.message}"
         for log in given
@@ -200,7 +197,7 @@ def telegraf_log_parsers(logs: Iterable[Log], patterns: str) -> str:
     `unparsed` where nothing takes the line. A line of JSON keeps its own, if that service has such a one.
     Returns TOML. Raises AnsibleFilterError for descriptions in which log_errors finds something.
     """
-    given = _plain(list(logs))
+    given = plain(list(logs))
     if errors := log_errors(given, patterns):
         raise AnsibleFilterError("; ".join(errors))
     steps = [*_telegraf_json(given), *_telegraf_grok(given, _definitions(patterns)), *_telegraf_values(given)]
@@ -321,7 +318,7 @@ def logstash_log_filters(logs: Iterable[Log], patterns: str) -> str:
     Returns a section `filter`. Raises AnsibleFilterError for descriptions in which log_errors finds something, and for
     a pattern that has both kinds of quotation marks, which Logstash can't be given.
     """
-    given = _plain(list(logs))
+    given = plain(list(logs))
     if errors := log_errors(given, patterns):
         raise AnsibleFilterError("; ".join(errors))
     steps = [*_logstash_json(given), *_logstash_grok(given, _definitions(patterns)), *_logstash_values(given)]
@@ -428,7 +425,7 @@ def log_field_names(logs: Iterable[Log]) -> list[str]:
 
     logs: as log_errors takes them. Raises nothing.
     """
-    return sorted(_fields(_plain(list(logs))))
+    return sorted(_fields(plain(list(logs))))
 
 
 class FilterModule:

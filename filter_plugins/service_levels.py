@@ -5,12 +5,18 @@ from __future__ import annotations
 import difflib
 import functools
 import json
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jsonschema import Draft202012Validator
+
+# Ansible brings module_utils to the machines, and not to its own plugins.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "module_utils"))
+
+from plain import plain
 
 _SCHEMA = Path(__file__).parents[1] / "inventories" / "shared" / "sla.schema.json"
 _KINDS = {
@@ -28,15 +34,6 @@ _RISING = ("gt", "gte")
 def _validator() -> Draft202012Validator:
     """The schema beside the shared service levels."""
     return Draft202012Validator(json.loads(_SCHEMA.read_text()))
-
-
-def _plain(value: object) -> object:
-    """The value without what Ansible hangs onto it: a copy of that is a copy of all variables."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return str(value) if isinstance(value, str) else value
 
 
 def _either(values: Iterable[object]) -> str:
@@ -183,7 +180,7 @@ def service_level_errors(levels: object, services: Sequence[str], scalable: Sequ
     action on what isn't there. Raises nothing: whatever levels is, is judged.
     Source of the words: OpenSLO v1.
     """
-    given = _plain(levels)
+    given = plain(levels)
     errors = _schema_errors(given)
     entries = [
         (_name(given, index), entry)

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
+
+# Ansible brings module_utils to the machines, and not to its own plugins.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "module_utils"))
+
+from plain import plain
 
 #: The user that every image of ours runs as, and that of the Telegraf beside it.
 UID, TELEGRAF_UID = "10001", "10002"
@@ -18,23 +25,14 @@ TELEGRAF_SECRET = "telegraf_password"  # noqa: S105  # a name
 Service = dict[str, Any]
 
 
-def _plain(value: Any) -> Any:
-    """A copy in plain dicts and lists. copy.deepcopy would copy all of Ansible's variables with a lazy container."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(entry) for entry in value]
-    return value
-
-
 def _with_defaults(given: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
     """The mapping given, completed key by key; what is given wins, lists are never merged."""
-    merged: dict[str, Any] = _plain(given)
+    merged: dict[str, Any] = plain(given)
     for key, default in defaults.items():
         if isinstance(default, Mapping) and isinstance(merged.get(key), Mapping):
             merged[key] = _with_defaults(merged[key], default)
         else:
-            merged.setdefault(key, _plain(default))
+            merged.setdefault(key, plain(default))
     return merged
 
 

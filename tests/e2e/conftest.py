@@ -52,6 +52,12 @@ def artifacts() -> Path:
 
 
 @pytest.fixture(scope="session")
+def log_operator(lab: Lab) -> Account:
+    """Elasticsearch's account that may change settings, which `make endpoints` doesn't name."""
+    return Account("operator", (lab.secrets_dir / "elasticsearch_operator_password").read_text().strip())
+
+
+@pytest.fixture(scope="session")
 def missing(lab: Lab) -> Callable[[], list[str]]:
     """Tells what keeps the stack from being whole, as the drills see it."""
 

@@ -24,11 +24,6 @@ PATIENCE = 240
 
 
 @pytest.fixture
-def monitor(lab: Lab) -> Node:
-    return lab.monitor
-
-
-@pytest.fixture
 def settled(lab: Lab, artifacts: Path) -> Callable[[str, Load], None]:
     """Waits until every answered request is there, and writes the figures down."""
 
@@ -57,30 +52,28 @@ def docker(verb: str, node: Node) -> None:
     subprocess.run(["docker", verb, node.container], check=True, capture_output=True, timeout=120)
 
 
-def test_the_monitoring_machine_is_away(
-    lab: Lab, monitor: Node, settled: Callable[[str, Load], None]
-) -> None:
+def test_the_monitoring_machine_is_away(lab: Lab, settled: Callable[[str, Load], None]) -> None:
     load = Load(lab, RATE)
     with load.running():
         time.sleep(10)
         # As when its power fails; what its kernel had for the disk is written all the same.
-        docker("kill", monitor)
+        docker("kill", lab.monitor)
         try:
             time.sleep(AWAY)
         finally:
-            docker("start", monitor)
+            docker("start", lab.monitor)
         time.sleep(20)
     settled(f"monitoring machine away for {AWAY:.0f} s", load)
 
 
 @pytest.mark.parametrize("unit", ["log_collector", "log_parser", "elasticsearch"])
 def test_a_part_of_the_monitoring_machine_is_killed(
-    lab: Lab, monitor: Node, settled: Callable[[str, Load], None], unit: str
+    lab: Lab, settled: Callable[[str, Load], None], unit: str
 ) -> None:
     load = Load(lab, RATE)
     with load.running():
         time.sleep(5)
-        monitor.run(f"systemctl kill --signal=KILL {unit}")
+        lab.monitor.run(f"systemctl kill --signal=KILL {unit}")
         time.sleep(15)
     settled(f"{unit} killed", load)
 
@@ -110,17 +103,12 @@ def test_a_shipper_is_away_and_containers_start(lab: Lab, settled: Callable[[str
 
 
 @pytest.fixture
-def operator(lab: Lab) -> Sign:
-    return Sign("operator", (lab.secrets_dir / "elasticsearch_operator_password").read_text().strip())
-
-
-@pytest.fixture
-def blocked(lab: Lab, operator: Sign) -> Iterator[Callable[[bool], None]]:
+def blocked(lab: Lab, log_operator: Sign) -> Iterator[Callable[[bool], None]]:
     """Lets the indices take lines, or none."""
 
     def block(on: bool) -> None:
         answer = elastic.ask(
-            lab, f"{lab.logs.index}/_settings", operator, {"index.blocks.write": on}, method="PUT"
+            lab, f"{lab.logs.index}/_settings", log_operator, {"index.blocks.write": on}, method="PUT"
         )
         assert answer.ok, answer.text
 
@@ -129,16 +117,16 @@ def blocked(lab: Lab, operator: Sign) -> Iterator[Callable[[bool], None]]:
 
 
 def test_indices_that_take_no_line_are_told_of_and_heal(
-    lab: Lab, monitor: Node, settled: Callable[[str, Load], None], blocked: Callable[[bool], None]
+    lab: Lab, settled: Callable[[str, Load], None], blocked: Callable[[bool], None]
 ) -> None:
     load = Load(lab, RATE)
     with load.running():
         time.sleep(3)
         blocked(True)
         time.sleep(15)
-        monitor.run("systemctl start elasticsearch-keeper.service")
-        state = monitor.run("systemctl is-failed elasticsearch-keeper.service").strip()
-        told = json.dumps(monitor.run("journalctl -u elasticsearch-keeper.service -n 5 --no-pager"))
+        lab.monitor.run("systemctl start elasticsearch-keeper.service")
+        state = lab.monitor.run("systemctl is-failed elasticsearch-keeper.service").strip()
+        told = json.dumps(lab.monitor.run("journalctl -u elasticsearch-keeper.service -n 5 --no-pager"))
         blocked(False)
         time.sleep(5)
     assert state == "failed", told

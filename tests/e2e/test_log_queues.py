@@ -26,12 +26,11 @@ def elastic(lab: Lab) -> Elastic:
 
 
 @pytest.fixture
-def fill(lab: Lab) -> Callable[[], None]:
+def fill(lab: Lab, log_operator: Account) -> Callable[[], None]:
     """Sets the block of a full disk; since there is room, Elasticsearch lifts it within seconds."""
-    operator = Account("operator", (lab.secrets_dir / "elasticsearch_operator_password").read_text().strip())
 
     def block() -> None:
-        answer = ask(lab, f"{lab.logs.index}/_settings", operator, {BLOCK: True}, "PUT")
+        answer = ask(lab, f"{lab.logs.index}/_settings", log_operator, {BLOCK: True}, "PUT")
         assert answer.ok, answer.text
 
     return block

@@ -131,9 +131,7 @@ def every_line(lab: Lab) -> Iterator[dict[str, Any]]:
         "sort": [{"@timestamp": "asc"}, {"event.id": "asc"}],
         "query": {"range": {"@timestamp": {"gte": "now-1h"}}},
     }
-    while hits := Elastic(lab).search(wanted)["hits"]["hits"]:
-        yield from (hit["_source"] for hit in hits)
-        wanted["search_after"] = hits[-1]["sort"]
+    yield from (hit["_source"] for hit in Elastic(lab).every(wanted))
 
 
 def test_nothing_of_it_is_in_a_line(lab: Lab, typed: Typed) -> None:
