@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from drills.forum import Account
@@ -18,10 +18,11 @@ DAILY_POSTS = 500
 
 @dataclass
 class KnownAccount:
-    """An account and the posts it made: pairs of (seconds since the epoch, number of posts)."""
+    """An account, the posts it made (pairs of seconds since the epoch and number of posts), its browser's cookies."""
 
     account: Account
     posted: list[tuple[float, int]] = field(default_factory=list)
+    cookies: dict[str, str] = field(default_factory=dict)
 
     def posts_since(self, moment: float) -> int:
         """Number of posts recorded at or after a moment."""
@@ -42,7 +43,7 @@ class AccountBook:
             for entry in json.loads(path.read_text()):
                 account = Account(entry["username"], entry["password"])
                 posted = [(float(when), int(number)) for when, number in entry["posted"]]
-                self.known[account.username] = KnownAccount(account, posted)
+                self.known[account.username] = KnownAccount(account, posted, dict(entry.get("cookies", {})))
 
     def usable(self, number: int, now: float | None = None) -> list[Account]:
         """Up to `number` accounts whose posts still fit the limits, the least used first."""
@@ -70,7 +71,7 @@ class AccountBook:
     def save(self) -> None:
         """Write the file: whole or not at all, mode 0600."""
         entries = [
-            {"username": known.account.username, "password": known.account.password, "posted": known.posted}
+            {**asdict(known.account), "posted": known.posted, "cookies": known.cookies}
             for known in self.known.values()
         ]
         self.path.parent.mkdir(parents=True, exist_ok=True)

@@ -64,12 +64,14 @@ class Browser:
     last_edge: the address that took the last request.
     ca_file: PEM file that must have signed the forum's certificate; None trusts the machine's store.
     host: the forum's name, when the base URLs are the addresses that it would resolve to.
+    source: the address of this machine that it comes from; None leaves that to the machine.
     """
 
     edges: Sequence[str]
     ca_file: str | None = None
     timeouts: Timeouts = field(default_factory=Timeouts)
     host: str | None = None
+    source: str | None = None
     turn: int = 0
     cookies: dict[str, str] = field(default_factory=dict)
     last_edge: str = ""
@@ -144,14 +146,21 @@ class Browser:
             return kept, True
         self._forget(address)
         where = urlsplit(address)
-        timeout = self.timeouts.connect
+        timeout, source = self.timeouts.connect, (self.source, 0) if self.source else None
         connection: http.client.HTTPConnection
         if where.scheme == "https":
             connection = _NamedConnection(
-                where.hostname or "", where.port, timeout=timeout, context=self._tls, name=self.host
+                where.hostname or "",
+                where.port,
+                timeout=timeout,
+                source_address=source,
+                context=self._tls,
+                name=self.host,
             )
         else:
-            connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=timeout)
+            connection = http.client.HTTPConnection(
+                where.hostname or "", where.port, timeout=timeout, source_address=source
+            )
         try:
             connection.connect()
         except OSError:

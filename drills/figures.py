@@ -32,7 +32,8 @@ class Figures:
     next_acknowledged: from the moment at which the failure has certainly happened (its injection has returned)
     to the answer of the first acknowledged post attempted after it.
     gap: the longest interval without acknowledgement that reaches past the failure and begins at most ten
-    seconds after it. outage: the larger of the two, which is what a limit is held against.
+    seconds after it, or after the last one where a drill has several. outage: the larger of the two, which is
+    what a limit is held against.
     healed: tier -> from the failure (or from `restored`, when that is later) to when it was whole for good;
     0 when it was never seen otherwise. replaced: services whose containers changed between the first and the last
     census, if the drill took any. None everywhere: it didn't come to that.
@@ -64,7 +65,7 @@ def measure(records: Sequence[Record]) -> Figures:
     attempts = [record for record in records if isinstance(record, Attempt)]
     outcomes = Counter(attempt.outcome for attempt in attempts)
     readings = Counter(record.sight for record in records if isinstance(record, Reading))
-    gap = gap_around(attempts, failure.began)
+    gap = gap_around(records)
     following = next_acknowledged(attempts, failure)
     healing_from = max(failure.began, restored.ended if restored else 0.0)
     healed = healed_after([r for r in records if isinstance(r, TierSample)], failure.began, healing_from)
@@ -120,12 +121,18 @@ def next_acknowledged(attempts: Sequence[Attempt], failure: Event) -> float | No
     return min(moments) - failure.ended if moments else None
 
 
-def gap_around(attempts: Sequence[Attempt], failed_at: float) -> Gap | None:
-    """The longest gap that reaches past the failure and begins at most OUTAGE_BEGINS_WITHIN after it."""
+def gap_around(records: Sequence[Record]) -> Gap | None:
+    """The longest gap that reaches past the failure and begins at most OUTAGE_BEGINS_WITHIN after the last one.
+
+    Raises ValueError when no failure was recorded.
+    """
+    first = the_failure(records)
+    last = max(record.began for record in records if isinstance(record, Event) and record.name == first.name)
+    attempts = [record for record in records if isinstance(record, Attempt)]
     gaps = [
         Gap(began, ended)
         for began, ended in pairwise(acknowledgements(attempts))
-        if ended > failed_at and began < failed_at + OUTAGE_BEGINS_WITHIN
+        if ended > first.began and began < last + OUTAGE_BEGINS_WITHIN
     ]
     return max(gaps, key=lambda gap: gap.seconds, default=None)
 

@@ -32,6 +32,18 @@ def ask(lab: Lab, statement: str, account: Account | None) -> requests.Response:
     )
 
 
+def write(lab: Lab, points: Iterable[str]) -> None:
+    """Write points in InfluxDB's line protocol, as who may write anything. Raises requests.RequestException."""
+    requests.post(
+        f"{lab.metrics.url}/write",
+        params={"db": lab.metrics.database},
+        data="\n".join(points),
+        verify=lab.ca_file,
+        timeout=60,
+        auth=("admin", (lab.secrets_dir / "influxdb_admin_password").read_text().strip()),
+    ).raise_for_status()
+
+
 class Influx:
     """The database of the lab's figures, asked by its reader."""
 
@@ -47,6 +59,11 @@ class Influx:
         if "error" in result:
             raise InfluxError(f"{statement}: {result['error']}")
         return [Series(series.get("tags", {}), series["values"]) for series in result.get("series", [])]
+
+    def kinds(self, measurement: str) -> dict[str, str]:
+        """The types of a measurement's fields. Raises as ask does."""
+        found = self.ask(f'SHOW FIELD KEYS FROM "{measurement}"')
+        return {str(name): str(kind) for series in found for name, kind in series.rows}
 
     def told(
         self, measurement: str, field: str, tags: Iterable[str], window: str = "30s"

@@ -63,6 +63,14 @@ class Board:
 
 
 @dataclass(frozen=True)
+class Server:
+    """Where the action server is, and the operators' token."""
+
+    url: str
+    token: str
+
+
+@dataclass(frozen=True)
 class Lab:
     """What `make endpoints` says."""
 
@@ -73,6 +81,8 @@ class Lab:
     metrics: Metrics
     logs: Logs
     board: Board
+    action_server: Server
+    slack_url: str
     nodes: tuple[Node, ...]
 
     @property
@@ -102,6 +112,7 @@ def read_lab() -> Lab:
     fields = json.loads(text)
     password_file = Path(fields["admin_password_file"])
     influxdb, elasticsearch, board = fields["influxdb"], fields["elasticsearch"], fields["board"]
+    server = fields["action_server"]
     return Lab(
         forum_urls=tuple(fields["forum_urls"]),
         ca_file=fields["ca_file"],
@@ -110,6 +121,8 @@ def read_lab() -> Lab:
         metrics=Metrics(influxdb["url"], influxdb["database"], _account(influxdb)),
         logs=Logs(elasticsearch["url"], elasticsearch["index"], _account(elasticsearch)),
         board=Board(board["url"], _account(board)),
+        action_server=Server(server["url"], Path(server["token_file"]).read_text().strip()),
+        slack_url=fields["slack"]["url"],
         nodes=tuple(Node(node["name"], node["address"], node["container"]) for node in fields["nodes"]),
     )
 

@@ -169,6 +169,8 @@ def prepare(plan: Plan, book: AccountBook, journal: Journal, say: Callable[[str]
     def known(pair: tuple[int, Account]) -> Writer | None:
         number, account = pair
         visitor = Visitor(browser(number))
+        # Still signed in, mostly: checking a password takes the forum the longest.
+        visitor.browser.cookies.update(book.known[account.username].cookies)
         try:
             visitor.sign_in(account)
         except ForumError as error:
@@ -189,6 +191,9 @@ def prepare(plan: Plan, book: AccountBook, journal: Journal, say: Callable[[str]
         writers = [writer for writer in found if writer is not None]
         say(f"{len(writers)} known users signed in, {plan.users - len(writers)} to register")
         writers.extend(pool.map(new, range(len(writers), plan.users)))
+    for writer in writers:
+        # The browser's own and no copy: the book is saved again when all have written.
+        book.known[writer.account.username].cookies = writer.visitor.browser.cookies
     book.save()
     return writers
 

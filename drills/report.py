@@ -120,7 +120,7 @@ def _marks(records: Sequence[Record]) -> list[Event]:
     """The failure first, then the other events, and the end of the gap."""
     events = _events(records)
     failure = the_failure(records)
-    gap = gap_around([record for record in records if isinstance(record, Attempt)], failure.began)
+    gap = gap_around(records)
     others = [event for event in events if event is not failure]
     if gap:
         others.append(Event("next acknowledged", gap.ended, gap.ended))

@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "module_utils"))
 import dashboards
 import influxql
 import query_dsl
+from plain import plain
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 #: Shorter windows would often lie between two points of an instance.
@@ -82,16 +83,21 @@ def _statements(indicator: Mapping[str, Any]) -> dict[str, str]:
         "fields": indicator["fields"][:1],
         "per": [instance] if instance == "node" else ["service", instance],
     }
+    seen = influxql.current(newest, influxql.look_back(_REMEMBERED))
+    if indicator["aggregation"] == "silence":
+        return {"seen": seen}
     return {
         "now": _now(indicator),
         "each": _now({"per": [instance], **indicator}),
         "hour": _hour(indicator),
-        "seen": influxql.current(newest, influxql.look_back(_REMEMBERED)),
+        "seen": seen,
     }
 
 
 def _searches(indicator: Mapping[str, Any], alarm: Mapping[str, Any]) -> dict[str, str]:
     """What Elasticsearch is asked about an indicator of a log, as JSON; of its alarm, where that has another figure."""
+    if indicator["aggregation"] == "silence":
+        return {"seen": json.dumps(query_dsl.current({**indicator, "lookback_window": _REMEMBERED}))}
     asked = {
         "now": query_dsl.current(indicator),
         "each": query_dsl.current({"per": [_instance(indicator)], **indicator}),
@@ -105,7 +111,7 @@ def _searches(indicator: Mapping[str, Any], alarm: Mapping[str, Any]) -> dict[st
 
 def _level(level: Mapping[str, Any]) -> dict[str, Any]:
     indicator = level["indicator"]
-    words = ("name", "description", "source", "lookback_window", "unit", "worse")
+    words = ("name", "description", "source", "aggregation", "lookback_window", "unit", "worse")
     told = {key: indicator[key] for key in words if key in indicator}
     purpose = {key: level[key] for key in ("objective", "alarm") if key in level}
     of_log = indicator["source"] == "log"
@@ -158,13 +164,13 @@ def board_data(levels: Sequence[Mapping[str, Any]], paths: Sequence[str]) -> dic
     levels, dashboards, and requests, which are the panels of the page of that name. Raises AnsibleFilterError for a
     description that can't be read.
     """
-    plain: list[dict[str, Any]] = dashboards.plain(levels)
+    given: list[dict[str, Any]] = plain(levels)
     try:
-        drawn = [dashboards.load_dashboard(Path(str(path)), plain) for path in sorted(paths)]
+        drawn = [dashboards.load_dashboard(Path(str(path)), given) for path in sorted(paths)]
     except (OSError, KeyError, ValueError, yaml.YAMLError) as error:
         raise AnsibleFilterError(f"the dashboards can't be read: {error}") from error
     return {
-        "levels": [_level(level) for level in plain],
+        "levels": [_level(level) for level in given],
         "dashboards": [
             {"name": board.name, "title": board.title, "instance": board.instance,
              "panels": [_panel(panel, board.instance) for panel in board.panels]}

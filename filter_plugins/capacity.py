@@ -16,6 +16,8 @@ _Arguments = ParamSpec("_Arguments")
 
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([bkmgt]?)(?:i?b)?", re.IGNORECASE)
+#: The labels that tell between how many replicas a service may be scaled.
+_BOUNDS = ("forum.scale.min", "forum.scale.max")
 _CONSTRAINT = re.compile(r"node\.labels\.([\w.-]+)\s*(==|!=)\s*(\S+)")
 
 
@@ -194,8 +196,40 @@ def _tasks_of(name: str, service: Mapping[str, object], nodes: Sequence[_Node]) 
     if mode.startswith("global"):
         task.per_node = 1
         return [task] * sum(task.may_run_on(node.labels) for node in nodes)
+    bounds = _bounds(name, service)
+    return [task] * (bounds[1] if bounds else _replicas(name, service))
+
+
+def _replicas(name: str, service: Mapping[str, object]) -> int:
     replicas = _dig(service, "deploy", "replicas")
-    return [task] * (1 if replicas is None else _whole(replicas, name, "replicas"))
+    return 1 if replicas is None else _whole(replicas, name, "replicas")
+
+
+def _bounds(name: str, service: Mapping[str, object]) -> tuple[int, int] | None:
+    """Between how many replicas a service may be scaled, None for one that may not."""
+    low, high = (_dig(service, "deploy", "labels", label) for label in _BOUNDS)
+    if low is None or high is None:
+        return None
+    return _whole(low, name, _BOUNDS[0]), _whole(high, name, _BOUNDS[1])
+
+
+def scalable(services: Mapping[str, Mapping[str, object]]) -> list[str]:
+    """Names of the services that may be scaled: those with bounds.
+
+    services: name -> compose service. Raises AnsibleFilterError for a bound that is no number.
+    """
+    return [name for name, service in services.items() if _bounds(name, service)]
+
+
+def _bound_problems(name: str, service: Mapping[str, object]) -> list[str]:
+    """Bounds that are none, or that what the inventory asks for is out of."""
+    if (bounds := _bounds(name, service)) is None:
+        return []
+    (low, high), replicas = bounds, _replicas(name, service)
+    if 1 <= low <= replicas <= high:
+        return []
+    told = f"{name} has {replicas} replicas and may be scaled between {low} and {high}"
+    return [f"{told}: have 1 ≤ {name}_replicas_min ≤ {name}_replicas ≤ {name}_replicas_max"]
 
 
 def _megabytes(size: int) -> str:
@@ -305,13 +339,18 @@ def resource_problems(
     """Whether the nodes can hold the services' reservations, all of them and also with any one lost.
 
     services: name -> compose service (version 3); read are deploy.mode, replicas, resources and placement
-    (constraints on node.labels, max_replicas_per_node). nodes: name -> {cpus, memory, labels}. Sizes are
-    bytes or texts as Docker writes them. system_cpus and system_memory: what each node keeps for itself.
-    With a node lost, a task that no other node may run waits for it, and that is no problem.
+    (constraints on node.labels, max_replicas_per_node). What may be scaled counts with the most that it may have.
+    nodes: name -> {cpus, memory, labels}. Sizes are bytes or texts as Docker writes them. system_cpus and
+    system_memory: what each node keeps for itself. With a node lost, a task that no other node may run waits for it,
+    and that is no problem.
     Returns sentences that say what is wrong, where, and how to mend it; what is no size or count is a problem.
     """
     room = _nodes_of(nodes, system_cpus, system_memory)
-    problems = [problem for name in services for problem in _limit_problems(name, services[name])]
+    problems = [
+        problem
+        for name, service in services.items()
+        for problem in (*_limit_problems(name, service), *_bound_problems(name, service))
+    ]
     tasks = [task for name in services for task in _tasks_of(name, services[name], room)]
     homeless = {task.service for task in tasks if not any(task.may_run_on(node.labels) for node in room)}
     for name in sorted(homeless):
@@ -354,5 +393,6 @@ class FilterModule:
         return {
             "connection_problems": connection_problems,
             "resource_problems": resource_problems,
+            "scalable": scalable,
             "with_telegraf": with_telegraf,
         }

@@ -17,8 +17,9 @@ _ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(_ROOT / "module_utils"))
 
 # Only now on the path.
-from dashboards import Dashboard, Panel, level_errors, plain, read_dashboard  # noqa: E402
+from dashboards import Dashboard, Panel, level_errors, read_dashboard  # noqa: E402
 from influxql import Scope, any_tag, constant, current, graph, tag_values  # noqa: E402
+from plain import plain  # noqa: E402
 
 _SCHEMA = _ROOT / "module_utils" / "dashboards.schema.json"
 _WORDS = _ROOT / "inventories" / "shared" / "sla.schema.json"

@@ -1,7 +1,8 @@
-"""Filters that tell Elasticsearch which fields a log line has."""
+"""Filters that tell Elasticsearch which fields a log line has, and whether what is around it fits it."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -22,6 +23,8 @@ _TYPES: dict[str, dict[str, Any]] = {
 _TIME = "@timestamp"
 #: Telegraf's place for what it groups by, and for all else: an object of the measurement's name.
 _TAGS, _FIELDS = "tag", "line"
+#: The versions of Elastic's other programs.
+_VERSION = re.compile(r"(?:kibana|\w+_logstash|\w+_filebeat)_version")
 
 
 def log_fields(lists: Iterable[Mapping[str, Any]]) -> dict[str, str]:
@@ -112,9 +115,30 @@ def _nested(fields: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
     return tree
 
 
+def elastic_problems(settings: Mapping[str, object]) -> list[str]:
+    """Whether Elastic's programs fit each other.
+
+    settings: variable -> rendered value; versions are compared with elasticsearch_version, and kibana_source with
+    elasticsearch_source. Returns sentences with the remedy, sorted by name.
+    """
+    wanted = settings.get("elasticsearch_version")
+    problems = [
+        f"{name} is {value}, but elasticsearch_version is {wanted}: remove it, all of Elastic's parts have one version"
+        for name, value in sorted(settings.items())
+        if _VERSION.fullmatch(name) and value != wanted
+    ]
+    kibana, source = settings.get("kibana_source", "none"), settings.get("elasticsearch_source")
+    if kibana != "none" and source != "vendor":
+        problems.append(
+            f"kibana_source is {kibana}, but elasticsearch_source is {source}, which has no "
+            "module for what Kibana keeps: choose vendor for elasticsearch_source, or none for kibana_source"
+        )
+    return problems
+
+
 class FilterModule:
     """The filters of this file, as Ansible looks for them."""
 
     def filters(self) -> dict[str, Callable[..., object]]:
         """Names and functions."""
-        return {"log_fields": log_fields, "log_template": log_template}
+        return {"elastic_problems": elastic_problems, "log_fields": log_fields, "log_template": log_template}

@@ -22,7 +22,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 _MOST_MANAGERS = 7
 _ALIKE = 0.75
 _CONSTRAINT = re.compile(r"node\.labels\.([\w.-]+)\s*==\s*(\S+)")
-_SECRET = re.compile(r"\w+_(?:password|passphrase|secret|secret_key|token)")
+_SECRET = re.compile(r"\w+_(?:password|passphrase|secret|secret_key|token|token_[a-z]+)")
 _UNJUDGED = ("default", "description", "version_added")
 _UNKNOWN = "is a variable that no role knows"
 _FROM_VENDOR = "describe the vendor's repository there"
@@ -304,6 +304,17 @@ def missing_variables(values: Mapping[str, object], specifications: Mapping[str,
     ]
 
 
+def chosen_roles(specifications: Mapping[str, object], settings: Mapping[str, object]) -> dict[str, object]:
+    """The roles that do anything: of one whose source is none, nothing is wanted.
+
+    specifications: role -> its argument_specs. settings: variable -> rendered value; for ROLE_source, none leaves the
+    role out. Returns the specifications of the others.
+    """
+    return {
+        role: entries for role, entries in specifications.items() if settings.get(f"{role}_source") != "none"
+    }
+
+
 def source_problems(settings: Mapping[str, object]) -> list[str]:
     """Whether what comes from a vendor has the vendor's repository, and what comes from a file has the file.
 
@@ -335,6 +346,7 @@ class FilterModule:
     def filters(self) -> dict[str, Callable[..., object]]:
         """Names and functions."""
         return {
+            "chosen_roles": chosen_roles,
             "cidr_problems": cidr_problems,
             "label_problems": label_problems,
             "manager_problems": manager_problems,

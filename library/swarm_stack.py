@@ -16,6 +16,9 @@ description:
     if it failed. The definition that a service runs is told by its label C(forum.definition), which goes back with it
     when the swarm or an operator rolls it back.
   - >-
+    Replicas that C(forum-scale) gave a service, which its labels C(forum.scale.*) tell, are kept, within the bounds
+    that its definition gives.
+  - >-
     Changed services are deployed together, except members of a tier (services NAME-NUMBER of one task) that exist
     already: these follow one after the other, each when the one before it is done.
   - >-
@@ -107,7 +110,6 @@ from ansible.module_utils.swarm_services import (
     progress,
     reason_to_deploy,
     remedy,
-    run_of,
     used_names,
 )
 
@@ -207,10 +209,9 @@ class Stack:
             "--compose-file",
             "-",
         ]
-        parts, services = {name: self.wanted[name] for name in names}, self.services()
-        runs = {name: run_of(services.get(name)) + 1 for name in parts}
+        parts = {name: self.wanted[name] for name in names}
         code, out, err = self.module.run_command(
-            ["docker", "stack", "deploy", *options, self.name], data=compose(parts, runs)
+            ["docker", "stack", "deploy", *options, self.name], data=compose(parts, self.services())
         )
         if code:
             error = err.strip() or out.strip()

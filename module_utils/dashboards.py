@@ -90,15 +90,6 @@ class Dashboard:
         return tuple(dict.fromkeys(read))
 
 
-def plain(value: object) -> Any:
-    """The value without what Ansible hangs onto it: a copy of that is a copy of all variables."""
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    return str(value) if isinstance(value, str) else value
-
-
 def _by_id(levels: Iterable[Level]) -> dict[str, Level]:
     return {level["id"]: level for level in levels}
 

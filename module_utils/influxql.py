@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-#: What a statement computes of each aggregation's values; a rate is the mean of the rates between two points.
+#: What a statement computes of each aggregation's values; a rate of now is the mean of the rates between two points.
 _FUNCTIONS = {"last": "last", "mean": "mean", "median": "median", "max": "max", "rate": "mean"}
 
 
@@ -75,6 +75,22 @@ def graph(series: Mapping[str, Any], scope: Scope, interval: str, alias: str = "
     return _statement(series, scope, interval, alias)
 
 
+def bare(series: Mapping[str, Any], database: str, policy: str, alias: str = "value") -> str:
+    """The statement's innermost part, for who adds times and groups by himself and takes no statement in a statement.
+
+    Of a rate these are the rates between two points; who asks groups them by all tags (*), and takes the mean of each
+    series and then their sum, as current() does. Of everything else it is what current() asks, to be grouped by per.
+    """
+    scope = Scope(since="", database=database, policy=policy)
+    source, condition = _source(series, scope), _condition(series, scope)
+    if series["aggregation"] == "rate":
+        figure = " + ".join(_rate(name(field)) for field in series["fields"])
+    else:
+        figure = _total(series)
+    where = ("WHERE", condition) if condition else ()
+    return " ".join(("SELECT", figure, "AS", name(alias), "FROM", source, *where))
+
+
 def constant(series: Mapping[str, Any], scope: Scope, interval: str, value: float, alias: str) -> str:
     """The statement for a line at a value, as long as the series has points: how a threshold is drawn in a graph."""
     selected = f"count({name(series['fields'][0])}) * 0 + {value:g}"
@@ -89,18 +105,28 @@ def tag_values(measurements: Iterable[str], tags: Iterable[str], database: str) 
 
 def _statement(series: Mapping[str, Any], scope: Scope, interval: str, alias: str) -> str:
     fields = {name(f"f{number}"): name(field) for number, field in enumerate(series["fields"])}
-    function = _FUNCTIONS[series["aggregation"]]
     condition, source = _condition(series, scope), _source(series, scope)
     groups = _groups(interval, *map(name, series.get("per", ())))
     if series["aggregation"] != "rate":
-        total = " + ".join(f"{function}({field})" for field in fields.values())
-        return _select({name(alias): total}, source, scope, condition, groups)
-    each = _groups(interval, "*")
-    rates = {key: f"non_negative_derivative({field}, 1s)" for key, field in fields.items()}
-    inner = _select(rates, source, scope, condition, "GROUP BY *")
-    means = _select({key: f"{function}({key})" for key in fields}, f"({inner})", scope, "", each)
+        return _select({name(alias): _total(series)}, source, scope, condition, groups)
+    # A graph's rate is that from the last point of an interval to the next one's: of every point it would take seconds.
+    counters = {key: f"last({field})" if interval else field for key, field in fields.items()}
+    slopes = {key: _rate(counter) for key, counter in counters.items()}
+    rates = _select(slopes, source, scope, condition, _groups(interval, "*"))
+    if not interval:
+        means = {key: f"{_FUNCTIONS['rate']}({key})" for key in fields}
+        rates = _select(means, f"({rates})", scope, "", _groups("", "*"))
     total = " + ".join(f"sum({key})" for key in fields)
-    return _select({name(alias): total}, f"({means})", scope, "", groups)
+    return _select({name(alias): total}, f"({rates})", scope, "", groups)
+
+
+def _total(series: Mapping[str, Any]) -> str:
+    function = _FUNCTIONS[series["aggregation"]]
+    return " + ".join(f"{function}({name(field)})" for field in series["fields"])
+
+
+def _rate(field: str) -> str:
+    return f"non_negative_derivative({field}, 1s)"
 
 
 def _select(columns: Mapping[str, str], source: str, scope: Scope, condition: str, groups: str) -> str:

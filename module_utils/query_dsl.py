@@ -22,7 +22,9 @@ _SCALES = {"event.duration": 1e-9}
 _METRICS = {"mean": "avg", "max": "max", "distinct": "cardinality"}
 _PERCENTILES = {"median": 50, "p95": 95, "p99": 99}
 #: Instances that are told apart, those with the most lines first.
-_INSTANCES = 100
+INSTANCES = 100
+#: Whose lines those of a log are; the others' are of the dataset LOG.access.
+_DATASETS = {"shipper": "shipper"}
 
 
 def seconds(duration: str) -> int:
@@ -30,6 +32,11 @@ def seconds(duration: str) -> int:
     if not (found := re.fullmatch(r"(\d+)([smhd])", duration)):
         raise ValueError(f"{duration} is no duration: write a number with s, m, h or d")
     return int(found[1]) * _SECONDS[found[2]]
+
+
+def scale(field: str) -> float:
+    """What a field's value is multiplied by to be of the unit that figures have: 1 for most."""
+    return _SCALES.get(field, 1)
 
 
 def since(window: str) -> Search:
@@ -58,10 +65,11 @@ def current(words: Mapping[str, Any]) -> Search:
 
     words: an indicator with log (whose lines are those of the dataset LOG.access), aggregation and lookback_window,
     and, where it has them, fields (one), where, bad and per. aggregation: mean, median, p95, p99, max or distinct of
-    the field; rate, count or ratio. A rate is per second, a ratio per cent, a duration in seconds.
+    the field; rate, count or ratio; silence, for the time of the newest line. A rate is per second, a ratio per cent, a
+    duration in seconds.
     """
     window = words["lookback_window"]
-    return _search(words, window, _of_each(words, {"value": _figure(words, seconds(window))}))
+    return _search(words, window, _of_each(words, {"value": figure(words)}))
 
 
 def graph(words: Mapping[str, Any], window: str, interval: str) -> Search:
@@ -75,7 +83,7 @@ def graph(words: Mapping[str, Any], window: str, interval: str) -> Search:
             # No lines are a count, too: zero.
             "extended_bounds": {"min": f"now-{window}", "max": "now"},
         },
-        "aggs": {"value": _figure(words, seconds(interval))},
+        "aggs": {"value": figure(words, seconds(interval))},
     }  # fmt: skip
     return _search(words, window, _of_each(words, {"minutes": minutes}))
 
@@ -85,13 +93,19 @@ def lines(words: Mapping[str, Any]) -> Search:
     return current({**{word: words[word] for word in ("log", "lookback_window")}, "aggregation": "count"})
 
 
-def _search(words: Mapping[str, Any], window: str, aggregations: Search) -> Search:
-    fields = words.get("fields", [])
-    found = [{"term": {"event.dataset": f"{words['log']}.access"}}, since(window)]
-    query = {"filter": [*found, *conditions(words.get("where", {}))]}
-    if absent := [*fields, *words.get("per", ())]:
+def lines_of(words: Mapping[str, Any]) -> Search:
+    """The query for the lines of an indicator, of whatever time."""
+    dataset = _DATASETS.get(words["log"], f"{words['log']}.access")
+    query = {"filter": [{"term": {"event.dataset": dataset}}, *conditions(words.get("where", {}))]}
+    if absent := [*words.get("fields", ()), *words.get("per", ())]:
         query["must_not"] = [_empty(field) for field in absent]
-    return {"size": 0, "track_total_hits": False, "query": {"bool": query}, "aggs": aggregations}
+    return {"bool": query}
+
+
+def _search(words: Mapping[str, Any], window: str, aggregations: Search) -> Search:
+    query = lines_of(words)
+    query["bool"]["filter"].insert(1, since(window))
+    return {"size": 0, "track_total_hits": False, "query": query, "aggs": aggregations}
 
 
 def _empty(field: str) -> Search:
@@ -103,14 +117,16 @@ def _empty(field: str) -> Search:
 def _of_each(words: Mapping[str, Any], figures: Search) -> Search:
     fields: Sequence[str] = words.get("per", ())
     for field in reversed(fields):
-        terms = {"field": field, "size": _INSTANCES}
+        terms = {"field": field, "size": INSTANCES}
         figures = {"each": {"terms": terms, "meta": {"field": field}, "aggs": figures}}
     return figures
 
 
-def _figure(words: Mapping[str, Any], span: int) -> Search:
-    """The figure of an indicator. span: seconds that it is computed of."""
-    kind = words["aggregation"]
+def figure(words: Mapping[str, Any], span: int = 0) -> Search:
+    """The figure of an indicator. span: seconds that it is computed of, the indicator's window unless given."""
+    kind, span = words["aggregation"], span or seconds(words["lookback_window"])
+    if kind == "silence":
+        return {"max": {"field": "@timestamp"}, "meta": {"scale": 1e-3}}
     if kind == "ratio":
         parts = {"bad": {"bool": {"filter": conditions(words["bad"])}}, "all": {"match_all": {}}}
         return {"filters": {"filters": parts}, "meta": {"scale": 100}}
@@ -118,7 +134,7 @@ def _figure(words: Mapping[str, Any], span: int) -> Search:
         wanted = 1 if kind == "rate" else seconds(words["lookback_window"])
         return {"filter": {"match_all": {}}, "meta": {"scale": wanted / span}}
     (field,) = words["fields"]
-    told = {"scale": 1 if kind == "distinct" else _SCALES.get(field, 1)}
+    told = {"scale": 1 if kind == "distinct" else scale(field)}
     if kind in _PERCENTILES:
         return {"percentiles": {"field": field, "percents": [_PERCENTILES[kind]]}, "meta": told}
     return {_METRICS[kind]: {"field": field}, "meta": told}

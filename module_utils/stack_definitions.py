@@ -13,12 +13,16 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from ansible.module_utils.swarm_services import RUN
+from ansible.module_utils.swarm_services import RUN, run_of, wanted_tasks
 
 Definition = dict[str, dict[str, Any]]
 
 #: The label of a service that holds the mark of its definition.
 MARK = "forum.definition"
+
+#: What the labels begin with that tell how a service is scaled, and those of its bounds, which a definition gives.
+_SCALE = "forum.scale."
+_LOW, _HIGH = f"{_SCALE}min", f"{_SCALE}max"
 
 _SECTIONS = ("networks", "secrets", "configs", "volumes")
 _MEMBER = re.compile(r".+-\d+")
@@ -56,20 +60,24 @@ def mark(definition: Definition) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def compose(parts: Mapping[str, Definition], runs: Mapping[str, int]) -> str:
+def compose(parts: Mapping[str, Definition], existing: Mapping[str, Mapping[str, Any]]) -> str:
     """One Compose file of several definitions, each service labelled with its mark.
 
-    parts: name of a service in the swarm -> its definition. runs: the same names -> which run this will be, for the
-    jobs among them, the services whose tasks are never restarted. As JSON, which is YAML without its ambiguities.
+    parts: name of a service in the swarm -> its definition. existing: names -> services that the swarm has, as its API
+    tells them; what was scaled keeps its replicas, and a job, whose tasks are never restarted, gets its next run. As
+    JSON, which is YAML without its ambiguities.
     """
     merged: Definition = {"services": {}}
     for known_as, part in parts.items():
         for section, content in part.items():
             merged.setdefault(section, {}).update(content)
         for name, service in part["services"].items():
-            labelled = _labelled(service, mark(part))
+            labelled = _scaled(_labelled(service, mark(part)), existing.get(known_as))
             if labelled["deploy"].get("restart_policy", {}).get("condition") == "none":
-                labelled["labels"] = {**(service.get("labels") or {}), RUN: str(runs[known_as])}
+                labelled["labels"] = {
+                    **(service.get("labels") or {}),
+                    RUN: str(run_of(existing.get(known_as)) + 1),
+                }
             merged["services"][name] = labelled
     return json.dumps(merged, ensure_ascii=False, default=str)
 
@@ -80,6 +88,17 @@ def _labelled(service: Mapping[str, Any], value: str) -> dict[str, Any]:
     # Compose knows both forms.
     deploy["labels"] = [*labels, f"{MARK}={value}"] if isinstance(labels, list) else {**labels, MARK: value}
     return {**service, "deploy": deploy}
+
+
+def _scaled(service: dict[str, Any], live: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The service with the replicas that forum-scale gave it, within its bounds, and what is told of that."""
+    deploy, labels, bounds = service["deploy"], service["deploy"]["labels"], {_LOW, _HIGH}
+    held = (live["Spec"].get("Labels") if live else None) or {}
+    told = {name: value for name, value in held.items() if name.startswith(_SCALE)}
+    if live is None or isinstance(labels, list) or not bounds <= labels.keys() or not told.keys() - bounds:
+        return service
+    replicas = min(max(wanted_tasks(live, 0), int(labels[_LOW])), int(labels[_HIGH]))
+    return {**service, "deploy": {**deploy, "replicas": replicas, "labels": {**told, **labels}}}
 
 
 def steps(

@@ -22,7 +22,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from drills.elastic import Elastic  # noqa: E402  # only now on the path
+from drills import lines  # noqa: E402  # only now on the path
+from drills.elastic import Elastic  # noqa: E402
 from drills.lab import Lab, Node, read_lab  # noqa: E402
 
 #: Unit -> whether it is one of the monitoring machine's.
@@ -64,16 +65,13 @@ class Writer:
     """A container that logs as one of the stack's services does what it is given to read."""
 
     def __init__(self, node: Node, service: str) -> None:
-        listed = node.run("docker ps -q --filter name=forum_nginx | head -n 1").strip()
-        told = json.loads(node.run(f"docker inspect {listed}"))[0]
-        options = [f"--log-opt={k}={v}" for k, v in told["HostConfig"]["LogConfig"]["Config"].items()]
+        run = lines.command(node, service, lines.new_task(), "cat")
         self._process = subprocess.Popen(
-            [
-                "docker", "exec", "-i", node.container, "docker", "run", "-i", "--rm", "--log-driver=syslog", *options,
-                f"--name=forum_{service}.9.{secrets.token_hex(6)}", "--entrypoint=cat", told["Config"]["Image"],
-            ],
-            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
-        )  # fmt: skip
+            ["docker", "exec", "--interactive", node.container, *run],
+            stdin=subprocess.PIPE,
+            # Docker prints the container's id.
+            stdout=subprocess.DEVNULL,
+        )
 
     def write(self, kind: str, marker: str, rate: int, seconds: float) -> int:
         """Write so many lines per second; how many it were. Raises OSError."""

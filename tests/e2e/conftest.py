@@ -5,8 +5,10 @@ E2E_ARTIFACTS is where screenshots and reports go (default: artifacts/e2e in the
 
 import base64
 import hashlib
+import json
 import os
 import ssl
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +19,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.expected_conditions import presence_of_element_located
+from selenium.webdriver.support.wait import WebDriverWait
 
 # `pytest` alone doesn't put the repository on the path, and these tests share their client with the drills.
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -34,8 +40,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Drills come last, and before them the logs are kept up and a node is drained: they break what the others test."""
-    late = ["test_log_queues.py", "test_log_outage.py", "test_nodes.py", "test_drills.py"]
+    """Drills come last, before them the other tests that break what the rest looks at: nodes away, logs kept up."""
+    late = [
+        "test_action_server.py",
+        "test_alarms.py",
+        "test_blocking.py",
+        "test_log_queues.py",
+        "test_log_outage.py",
+        "test_nodes.py",
+        "test_drills.py",
+    ]
     items.sort(key=lambda item: late.index(item.path.name) + 1 if item.path.name in late else 0)
 
 
@@ -49,6 +63,27 @@ def artifacts() -> Path:
     directory = Path(os.environ.get("E2E_ARTIFACTS", ROOT / "artifacts" / "e2e"))
     directory.mkdir(parents=True, exist_ok=True)
     return directory
+
+
+@pytest.fixture(scope="session")
+def clients(lab: Lab) -> Iterator[dict[int, str]]:
+    """Addresses of this machine on the lab's network, from which visitors can come, by their last part.
+
+    No machine and no floating address has them.
+    """
+    prefix = lab.swarm[0].address.rpartition(".")[0]
+    shown = subprocess.run(["ip", "-json", "-4", "address"], check=True, capture_output=True).stdout
+    bridge = next(
+        interface["ifname"]
+        for interface in json.loads(shown)
+        if any(address["local"] == f"{prefix}.1" for address in interface["addr_info"])
+    )
+    found = {last: f"{prefix}.{last}" for last in range(201, 207)}
+    for address in found.values():
+        subprocess.run(["ip", "address", "replace", f"{address}/32", "dev", bridge], check=True)
+    yield found
+    for address in found.values():
+        subprocess.run(["ip", "address", "del", f"{address}/32", "dev", bridge], check=False)
 
 
 @pytest.fixture(scope="session")
@@ -150,6 +185,16 @@ def chromium(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chr
     driver.set_page_load_timeout(60)
     yield driver
     driver.quit()
+
+
+@pytest.fixture(scope="module")
+def board(lab: Lab, chromium: Chrome) -> Chrome:
+    """The browser, signed in."""
+    chromium.get(lab.board.url)
+    chromium.find_element(By.NAME, "user").send_keys(lab.board.operator.username)
+    chromium.find_element(By.NAME, "password").send_keys(lab.board.operator.password + Keys.ENTER)
+    WebDriverWait(chromium, 30).until(presence_of_element_located((By.ID, "nginx-clients")))
+    return chromium
 
 
 @pytest.fixture

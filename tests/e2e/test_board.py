@@ -23,7 +23,7 @@ DASHBOARDS = [
     yaml.safe_load(path.read_text()) for path in sorted((ROOT / "roles").glob("*/files/dashboard.yml"))
 ]
 PAGES = [
-    *("/", "/requests", "/errors", "/errors?kind=unparsed", "/swarm"),
+    *("/", "/alarms", "/actions", "/blocked", "/requests", "/errors", "/errors?kind=unparsed", "/swarm"),
     *(f"/components/{dashboard['name']}" for dashboard in DASHBOARDS),
 ]
 #: What a browser there says of its screen. A window of Chromium can't be as narrow as a phone's.
@@ -31,16 +31,6 @@ SCREENS = {
     "desk": {"width": 1280, "height": 1000, "deviceScaleFactor": 1, "mobile": False},
     "phone": {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True},
 }
-
-
-@pytest.fixture(scope="module")
-def board(lab: Lab, chromium: Chrome) -> Chrome:
-    """The browser, signed in."""
-    chromium.get(lab.board.url)
-    chromium.find_element(By.NAME, "user").send_keys(lab.board.operator.username)
-    chromium.find_element(By.NAME, "password").send_keys(lab.board.operator.password + Keys.ENTER)
-    WebDriverWait(chromium, 30).until(presence_of_element_located((By.ID, "nginx-clients")))
-    return chromium
 
 
 def request_of(visitor: Visitor) -> str:

@@ -1,4 +1,4 @@
-"""Every drill once, through its playbook, with generous limits (docs/drills.md has the figures)."""
+"""Every failure once, through its playbook, with generous limits (docs/drills.md has the figures of each alone)."""
 
 import json
 import os
@@ -15,10 +15,7 @@ from drills.lab import ROOT, Lab, read_lab
 GENEROSITY = 3
 # Seconds without an acknowledged post that a drill may cost on a quiet lab.
 LIMITS = {
-    "pgpool": 2,
-    "haproxy": 2,
-    "misago": 2,
-    "nginx": 2,
+    "replicas": 2,
     "redis_master": 5,
     "postgres_primary": 8,
     "network": 15,
@@ -59,7 +56,9 @@ def run_drill(drill: str, reports: Path) -> dict[str, Any]:
     """Run the playbook; the report of that run. Raises AssertionError when it made none."""
     before = set(reports.glob("*/report.json"))
     playbook = Path(sys.executable).with_name("ansible-playbook")
-    command = [playbook, "playbooks/drill.yml", "-e", f"drill={drill}", "-e", f"drill_report_dir={reports}"]
+    # The quiet one looks seldom, since it is meant to go on for hours; not here.
+    given = {"drill": drill, "drill_report_dir": str(reports), "drill_look_every": 5}
+    command = [playbook, "playbooks/drill.yml", "-e", json.dumps(given)]
     try:
         done = subprocess.run(
             [str(word) for word in command],

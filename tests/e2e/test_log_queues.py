@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -16,8 +16,8 @@ from tests.e2e.test_logs import marker
 SPOOL = "/var/lib/log_collector/spool"
 KEEPER = "elasticsearch-keeper.service"
 UNITS = "log_collector log_parser elasticsearch"
-#: What Elasticsearch sets when its disk is full, and lifts when there is room again.
-BLOCK = "index.blocks.read_only_allow_delete"
+#: What Elasticsearch sets when its disk is full and lifts when there is room again, and what only an operator lifts.
+FULL, WRITE = "index.blocks.read_only_allow_delete", "index.blocks.write"
 
 
 @pytest.fixture(scope="module")
@@ -26,35 +26,43 @@ def elastic(lab: Lab) -> Elastic:
 
 
 @pytest.fixture
-def fill(lab: Lab, log_operator: Account) -> Callable[[], None]:
-    """Sets the block of a full disk; since there is room, Elasticsearch lifts it within seconds."""
+def block(lab: Lab, log_operator: Account) -> Iterator[Callable[[Mapping[str, bool | None]], None]]:
+    """Sets blocks of all indices of lines, and lifts them where it is None."""
 
-    def block() -> None:
-        answer = ask(lab, f"{lab.logs.index}/_settings", log_operator, {BLOCK: True}, "PUT")
+    def settings(told: Mapping[str, bool | None]) -> None:
+        answer = ask(lab, f"{lab.logs.index}/_settings", log_operator, told, "PUT")
         assert answer.ok, answer.text
 
-    return block
+    yield settings
+    settings({WRITE: None})
 
 
 def test_lines_wait_while_the_disk_is_full_somebody_tells_and_it_is_over_by_itself(
-    lab: Lab, elastic: Elastic, guest: Callable[..., Visitor], fill: Callable[[], None]
+    lab: Lab,
+    elastic: Elastic,
+    guest: Callable[..., Visitor],
+    block: Callable[[Mapping[str, bool | None]], None],
 ) -> None:
-    monitor, word = lab.monitor, marker()
+    monitor, word, began = lab.monitor, marker(), int(time.time())
     processes = f"systemctl show --property=MainPID,NRestarts {UNITS}"
     query, before = f'event.dataset:nginx.access AND url.path:"/{word}/"', monitor.run(processes)
-    fill()
+    # Since there is room, Elasticsearch would lift the one within seconds.
+    block({FULL: True, WRITE: True})
     assert guest().browser.get(f"/{word}/").status == 404
-    for _ in range(8):
-        fill()
-        time.sleep(1)
+    time.sleep(8)
     assert elastic.count(query) == 0
     assert monitor.run(f"grep --files-with-matches --recursive {word} {SPOOL}").startswith(SPOOL)
-    fill()
-    monitor.run(f"systemctl start {KEEPER}")
+
+    def told() -> bool:
+        block({FULL: True})
+        monitor.run(f"systemctl start {KEEPER}")
+        lines = monitor.run(f"journalctl --unit {KEEPER} --since @{began} --output cat").splitlines()
+        return any("event=index-blocked" in line and "block=read_only_allow_delete" in line for line in lines)
+
+    # It may be lifted before the keeper looks.
+    until(30, told)
     assert monitor.run(f"systemctl is-failed {KEEPER}") == "failed\n"
-    told = monitor.run(f"journalctl --unit {KEEPER} --since -1m --output cat")
-    assert "event=index-blocked" in told
-    assert "block=read_only_allow_delete" in told
+    block({WRITE: None})
     until(60, lambda: elastic.count(query) > 0)
     assert elastic.count(query) == 1
     assert monitor.run(processes) == before

@@ -31,9 +31,10 @@ OTHERS = {
     "pgpool": ("up", r"pgpool"),
     "gunicorn_requests": ("value", r"misago"),
 }
-#: The services of a component.
+#: The services of a component, and of all of it.
 SERVICES = {
-    "nginx": r"nginx", "redis": r"redis-\d", "haproxy": r"haproxy", "postgres": r"postgres-\d", "misago": r"misago"
+    "nginx": r"nginx", "redis": r"redis-\d", "haproxy": r"haproxy", "postgres": r"postgres-\d", "misago": r"misago",
+    "forum": r".*",
 }  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import html
 import io
 import json
@@ -17,9 +18,14 @@ from urllib.parse import parse_qs, urlencode
 
 import pytest
 import yaml
-from action_server import elastic, password, sources, web
+from action_server import elastic, journal, password, records, sources, web
+from action_server.actions import Actions, Judged
 from action_server.board import Board
+from action_server.journal import Journal
+from action_server.records import Action
+from action_server.runner import Outcome, Runner
 from action_server.settings import Settings
+from action_server.slack import Links
 from action_server.sources import SourceError
 from board import board_data
 
@@ -28,6 +34,17 @@ PROGRAM = ROOT / "roles/action_server/files/program"
 LEVELS = yaml.safe_load((ROOT / "inventories/shared/sla.yml").read_text())["service_levels"]
 SECRET = "Jd83-kq0-Xw71-pp2"
 DATA = board_data(LEVELS, [str(path) for path in (ROOT / "roles").glob("*/files/dashboard.yml")])
+
+#: Which engine carries what in these tests, and each caller's token.
+ENGINES = {
+    each["id"]: "kapacitor" if each["indicator"]["source"] != "log" else "elastalert"
+    for each in LEVELS
+    if "alarm" in each
+}
+TOKENS = {
+    caller: f"token-of-{caller}"
+    for caller in ("kapacitor", "kibana", "watcher", "elastalert", "operator", "telegraf")
+}
 
 
 def level(name: str) -> dict[str, Any]:
@@ -178,25 +195,62 @@ def settings(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """The server's settings, with its files in a directory."""
     # Signing in is meant to be slow, and nearly every test here does it.
     monkeypatch.setattr(password, "_COST", 2**4)
+    # No test loses its power.
+    monkeypatch.setattr(journal, "SYNCHRONOUS", "OFF")
     (directory / "password").write_text(password.hashed(SECRET))
+    hashed = {caller: hashlib.sha256(token.encode()).hexdigest() for caller, token in TOKENS.items()}
+    (directory / "tokens.json").write_text(json.dumps(hashed))
+    (directory / "slack_webhook").write_text("https://slack.test/hook")
     for database in ("influxdb", "elasticsearch"):
         (directory / f"{database}_password").write_text("reader")
     return Settings(
         address="127.0.0.1", port=0, user="operator", allowed_networks=(ip_network("192.0.2.0/24"),),
         files=directory, influxdb_url="https://192.0.2.9:8086", influxdb_database="forum", influxdb_user="reader",
         elasticsearch_url="https://192.0.2.9:9200", elasticsearch_index="forum-logs", elasticsearch_user="reader",
-        managers=("192.0.2.11:2376",), stack="forum",
+        managers=("192.0.2.11:2376",), stack="forum", caller_networks=(ip_network("192.0.2.9/32"),), engines=ENGINES,
+        project=directory, inventory=directory, state=directory, runner=("false",), run_seconds=60,
+        cooldown_seconds=300,
+        reminder="1h", board_url="https://board:8443", runbook_url="https://runbook/", slack=True,
         **{name: tuple(DATA[name]) for name in ("levels", "dashboards", "requests")},
     )  # fmt: skip
 
 
-def site(directory: Path, world: World, monkeypatch: pytest.MonkeyPatch) -> Ask:
+class FakeRunner:
+    """Runs nothing: notes what it was to run, and answers what it is told to."""
+
+    def __init__(self) -> None:
+        self.ran: list[Action] = []
+        self.answers: list[Outcome] = []
+        #: Those to what only brings the lists together.
+        self.listed: list[Outcome] = []
+
+    def run(self, action: Action) -> Outcome:
+        self.ran.append(action)
+        answers = self.listed if action.kind == records.SYNC else self.answers
+        return answers.pop(0) if answers else Outcome(records.DONE, "done", {})
+
+
+def actions(
+    told: Settings,
+    runner: Runner,
+    clock: Callable[[], float] = time.time,
+    judged: Judged = lambda alarm, level: None,
+) -> Actions:
+    """The actions of a server with these settings."""
+    return Actions(
+        Journal(told.state / "journal.db"), runner, {each["id"]: each for each in told.levels if "alarm" in each},
+        told.engines, Links(told.board_url, told.runbook_url), judged,
+        cooldown=300, reminder=3600, told=True, clock=clock,
+    )  # fmt: skip
+
+
+def site(directory: Path, world: World, monkeypatch: pytest.MonkeyPatch, done: Actions | None = None) -> Ask:
     """Asks the server as WSGI, in which the sources say what world tells."""
     for module in (sources, elastic):
         monkeypatch.setattr(module, "ask", world.answer)
     monkeypatch.setattr("ssl.create_default_context", lambda **_: create_autospec(ssl.SSLContext))
     told = settings(directory, monkeypatch)
-    application = web.application(told, Board(told))
+    application = web.application(told, Board(told), done or actions(told, FakeRunner()))
 
     def request(
         path: str, form: Mapping[str, str] | None = None, address: str = "192.0.2.1", **headers: str

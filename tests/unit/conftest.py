@@ -71,7 +71,7 @@ def role_renderer(collections: None) -> Callable[..., Rendered]:
 
         def render(name: str) -> str:
             if not name.endswith(".j2"):
-                return str(templar.template(trust_as_template(f"{{{{ {name} | to_json }}}}")))
+                return str(templar.template(trust_as_template(f"{{{{ ({name}) | to_json }}}}")))
             text = trust_as_template((room / "templates" / name).read_text())
             # As Ansible does it with files.
             return str(templar.template(text, escape_backslashes=False))

@@ -18,7 +18,7 @@ from unittest.mock import create_autospec
 import pytest
 from action_server import charts, password, server, sources, words
 from action_server.doors import Attempts, Sessions
-from action_server.judge import State, judge
+from action_server.judge import NODES, State, judge
 from action_server.sources import Asked, Figures, InfluxDB, Managers, Series, Source, SourceError
 from board_site import (
     DATA,
@@ -126,10 +126,14 @@ def test_a_silent_standby_is_missed_where_rows_are_added_up() -> None:
     assert (row.state, row.silent) == (State.SILENT, ("p1",))
 
 
-def test_a_silent_node_is_missed_since_one_that_departed_has_no_series() -> None:
+@pytest.mark.parametrize(("nodes", "state", "missed"), [(2, State.SILENT, ("n2",)), (1, State.OK, ())])
+def test_a_silent_node_is_missed_as_long_as_it_is_in_the_swarm(
+    nodes: int, state: State, missed: tuple[str, ...]
+) -> None:
     found = [Series({"node": "n1"}, ((NOW, 5.0),)), Series({"node": "n2"}, ((NOW - 70, 5.0),))]
-    row = judge(level("nodes-cpu"), dict.fromkeys(("now", "each", "hour", "seen"), found), {"nginx": 1}, NOW)
-    assert (row.state, row.silent) == (State.SILENT, ("n2",))
+    answered = dict.fromkeys(("now", "each", "hour", "seen"), found)
+    row = judge(level("nodes-cpu"), answered, {"nginx": 1, NODES: nodes}, NOW)
+    assert (row.state, row.silent) == (state, missed)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +144,10 @@ def test_every_statement_tells_apart_what_is_judged(each: dict[str, Any]) -> Non
     groups = 'GROUP BY "node"' if each["service"] == "nodes" else 'GROUP BY "service", "host"'
     assert statements["seen"].endswith(groups)
     assert "time > now() - 1d " in statements["seen"]
-    assert f'"{each["instance"]}"' in statements["each"].rpartition("GROUP BY ")[2]
+    if each["aggregation"] == "silence":
+        assert set(statements) == {"seen"}
+    else:
+        assert f'"{each["instance"]}"' in statements["each"].rpartition("GROUP BY ")[2]
 
 
 @pytest.mark.parametrize("name", ["nginx-clients", "misago-errors"])
@@ -548,7 +555,8 @@ def test_the_overview_tells_figures_and_who_is_worst(ask: Ask) -> None:
         "◌ silent clients per instance 700 clients <b> silent: nginx-old > 750 < 1,024"
     )
     assert row_of(content, "postgres-inserted").startswith("✖ limit broken rows inserted 710 rows/s <b>")
-    assert content.count('<svg class="spark"') == len(LEVELS)
+    drawn = [each for each in LEVELS if each["indicator"]["aggregation"] != "silence"]
+    assert content.count('<svg class="spark"') == len(drawn)
 
 
 def test_an_instance_that_the_swarm_no_longer_wants_is_not_missed(
@@ -611,3 +619,21 @@ def test_the_swarm_s_page_tells_what_is_wanted_and_what_runs(ask: Ask) -> None:
     assert ["✔", "job", "release", "1", "0"] in rows, "it came to its end"
     assert sum("node-1" in row for row in rows) == 1, "it joined anew"
     assert content.count("<table") == content.count('<div class="wide">\n<table')
+
+
+def test_silence_counts_who_is_missed() -> None:
+    silent = level("silent-components")
+    row = judge(silent, answers({"a": 1, "b": 1}, b=100), {"nginx": 2}, NOW)
+    assert (row.state, row.value, row.worst) == (State.ALARM, 1, "b")
+    row = judge(silent, answers({"a": 1, "b": 1}, b=100), {"nginx": 1}, NOW)
+    assert (row.state, row.value) == (State.OK, 0), "the swarm no longer wants it"
+    assert judge(silent, {"seen": []}, {}, NOW).state is State.UNKNOWN
+
+
+def test_as_many_shippers_are_missed_as_nodes_lack() -> None:
+    found = {
+        "seen": [Series({"host.name": name}, ((NOW, NOW - age),)) for name, age in (("n1", 5), ("n2", 90))]
+    }
+    for nodes, missed in ((2, 1), (1, 0)):
+        row = judge(level("silent-shippers"), found, {"log_shipper": nodes}, NOW)
+        assert row.value == missed

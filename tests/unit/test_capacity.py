@@ -7,7 +7,15 @@ from fractions import Fraction
 
 import pytest
 from ansible.errors import AnsibleFilterError
-from capacity import FilterModule, connection_problems, resource_problems, to_bytes, to_cpus, with_telegraf
+from capacity import (
+    FilterModule,
+    connection_problems,
+    resource_problems,
+    scalable,
+    to_bytes,
+    to_cpus,
+    with_telegraf,
+)
 
 CLIENTS = {
     "misago": {"replicas": 3, "connections": 3},
@@ -162,6 +170,33 @@ def test_one_per_node_waits_for_the_lost_node() -> None:
     assert "no room for nginx on all nodes" in problem
 
 
+def bound(low: object, high: object, replicas: int = 3, memory: str = "1m") -> Mapping[str, object]:
+    """A service that may be scaled."""
+    found = service(replicas, memory)
+    assert isinstance(found["deploy"], dict)
+    found["deploy"]["labels"] = {"forum.scale.min": low, "forum.scale.max": high}
+    return found
+
+
+def test_what_may_be_scaled_counts_with_the_most_that_it_may_have() -> None:
+    assert resource_problems({"misago": bound("2", "4", memory="1g")}, three()) == []
+    (problem, *_) = resource_problems({"misago": bound("2", "13", memory="1g")}, three())
+    assert problem.startswith("there is no room for misago")
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 3), (4, 5), (1, 2)])
+def test_bounds_that_the_inventory_s_own_number_is_out_of(low: int, high: int) -> None:
+    (problem,) = resource_problems({"misago": bound(low, high)}, three())
+    assert problem == (
+        f"misago has 3 replicas and may be scaled between {low} and {high}: "
+        "have 1 ≤ misago_replicas_min ≤ misago_replicas ≤ misago_replicas_max"
+    )
+
+
+def test_only_what_has_bounds_may_be_scaled() -> None:
+    assert scalable({"misago": bound(1, 3), "redis-0": service()}) == ["misago"]
+
+
 def test_global_services_run_once_on_each_node_that_may() -> None:
     relay = service(memory="3g")
     assert isinstance(relay["deploy"], dict)
@@ -256,4 +291,9 @@ def test_the_telegraf_beside_a_service_has_a_share_of_its_own() -> None:
 
 
 def test_filters_are_published() -> None:
-    assert set(FilterModule().filters()) == {"connection_problems", "resource_problems", "with_telegraf"}
+    assert set(FilterModule().filters()) == {
+        "connection_problems",
+        "resource_problems",
+        "scalable",
+        "with_telegraf",
+    }

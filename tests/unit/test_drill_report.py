@@ -101,13 +101,18 @@ def test_several_drills_side_by_side(outage: list[Record]) -> None:
 
 
 def test_a_gap_before_the_failure_or_long_after_it_is_not_its_effect() -> None:
-    moments = [-30, -10, -9, -0.5, 0.5, 9, 30]
-    gap = gap_around([attempt(at, 0) for at in moments], ZERO)
+    failure = Event("failure", ZERO, ZERO)
+    gap = gap_around([failure, *(attempt(at, 0) for at in [-30, -10, -9, -0.5, 0.5, 9, 30])])
     assert gap is not None
     assert gap.seconds == pytest.approx(21)
-    later = gap_around([attempt(at, 0) for at in [-1, 1, 3, 5, 7, 9, 10.5, 60]], ZERO)
+    moments = [attempt(at, 0) for at in [-1, 1, 3, 5, 7, 9, 10.5, 60]]
+    later = gap_around([failure, *moments])
     assert later is not None
     assert later.seconds == pytest.approx(2)
+    # One more failure, whose effect it is.
+    again = gap_around([failure, Event("failure", ZERO + 9, ZERO + 9), *moments])
+    assert again is not None
+    assert again.seconds == pytest.approx(49.5)
 
 
 def test_a_tier_that_did_not_heal_is_a_fault(outage: list[Record]) -> None:

@@ -20,10 +20,9 @@ import certifi
 import pytest
 import yaml
 from ansible.errors import AnsibleFilterError
-from ansible.parsing.dataloader import DataLoader
-from ansible.template import Templar, trust_as_template
+from ansible.template import trust_as_template
 from conftest import Rendered, load_file
-from elasticsearch import log_fields, log_template
+from elasticsearch import elastic_problems, log_fields, log_template
 
 ROOT = Path(__file__).resolve().parents[2]
 ROLE = ROOT / "roles" / "elasticsearch"
@@ -97,39 +96,77 @@ def test_a_template_is_of_its_indices_alone_and_takes_values_of_other_types() ->
         log_template(FIELDS, "forum-logs", TAGS, "fluentd")
 
 
+def test_what_fits_elasticsearch_is_no_problem() -> None:
+    fitting = {
+        "elasticsearch_source": "vendor",
+        "elasticsearch_version": "9.1.0",
+        "kibana_source": "vendor",
+        "kibana_version": "9.1.0",
+        "log_collector_logstash_version": "9.1.0",
+        "influxdb_version": "1.12",
+    }
+    assert elastic_problems(fitting) == []
+    assert elastic_problems({"elasticsearch_source": "maven", "kibana_source": "none"}) == []
+
+
+def test_elastic_s_parts_have_one_version() -> None:
+    first, second = elastic_problems(
+        {
+            "elasticsearch_version": "9.1.0",
+            "kibana_version": "9.0.0",
+            "log_collector_logstash_version": "9.1.0",
+            "log_shipper_filebeat_version": "8.8.2",
+        }
+    )
+    assert first.startswith("kibana_version is 9.0.0, but elasticsearch_version is 9.1.0: remove it")
+    assert second.startswith("log_shipper_filebeat_version is 8.8.2, but ")
+
+
+@pytest.mark.parametrize(
+    ("role", "tasks", "numbered"),
+    [
+        ("elasticsearch", "vendor", "9.1.0"),
+        ("kibana", "vendor", "9.1.0"),
+        ("log_collector", "logstash", "1:9.1.0-*"),
+        ("log_shipper", "filebeat", "9.1.0"),
+    ],
+)
+def test_elastic_s_parts_come_from_one_repository_in_one_version(
+    role_renderer: Callable[..., Rendered], role: str, tasks: str, numbered: str
+) -> None:
+    install = yaml.safe_load((ROOT / "roles" / role / "tasks" / f"{tasks}.yml").read_text())[0]["vars"]
+    assert install["vendor_package_vendor"] == "elastic"
+    version = trust_as_template(install["vendor_package_version"])
+    assert json.loads(role_renderer(role, elastic_version="9.1.0", version=version)("version")) == numbered
+
+
+@pytest.mark.parametrize("source", ["maven", "path"])
+def test_kibana_wants_the_vendor_s_elasticsearch(source: str) -> None:
+    (problem,) = elastic_problems({"elasticsearch_source": source, "kibana_source": "path"})
+    assert (
+        f"elasticsearch_source is {source}, which has no module for what Kibana keeps: choose vendor"
+        in problem
+    )
+
+
 @pytest.fixture(scope="module")
-def rendered(collections: None) -> Callable[..., str]:
+def rendered(role_renderer: Callable[..., Rendered]) -> Callable[..., str]:
     """A function that renders a template of the role, or an expression, with what its defaults and the product say.
 
     A variable that it is given besides comes before those.
     """
-    loader = DataLoader()
-    variables: dict[str, Any] = {}
-    for path in (
-        ROOT / "inventories" / "shared" / "product.yml",
-        ROLE / "defaults" / "main.yml",
-        ROLE / "vars" / "main.yml",
-    ):
-        variables |= loader.load_from_file(str(path), trusted_as_template=True)
-    variables |= {
-        "ansible_managed": "Ansible managed",
+    variables: dict[str, object] = {
         "inventory_hostname": "monitor",
         "monitoring_address": "192.0.2.14",
         "action_server_allowed_networks": ["198.51.100.0/24"],
-        "role_path": str(ROLE),
         "elasticsearch_source": "maven",
         "__elasticsearch_maps": {"content": "NjU1MzAK"},
     }
-    for name in ("writer", "reader", "alarms", "operator", "keeper"):
+    for name in ("writer", "reader", "alarms", "operator", "keeper", "kibana_server", "viewer"):
         variables[f"elasticsearch_{name}_password"] = f"password of {name}"
 
     def render(name: str, **given: object) -> str:
-        text = (
-            (ROLE / "templates" / name).read_text()
-            if name.endswith(".j2")
-            else f"{{{{ ({name}) | to_json }}}}"
-        )
-        return str(Templar(loader=loader, variables=variables | given).template(trust_as_template(text)))
+        return role_renderer("elasticsearch", **variables | given)(name)
 
     return render
 
@@ -191,20 +228,42 @@ def test_numbers_of_the_command_line_are_numbers_though_they_come_as_texts(
 
 def test_each_account_may_do_what_it_is_for_and_no_more(rendered: Callable[..., str]) -> None:
     roles = yaml.safe_load(rendered("roles.yml.j2"))
-    assert set(roles) == {"writer", "reader", "operator", "keeper"}
+    assert set(roles) == {"writer", "reader", "alarms", "operator", "keeper"}
     for name, role in roles.items():
         told = [*role["cluster"], *(right for one in role["indices"] for right in one["privileges"])]
         assert not {"all", "manage_security", "*"} & set(told), name
         for one in role["indices"]:
-            assert all("forum-logs-*" in pattern or pattern == "restored-*" for pattern in one["names"]), name
+            of_alarms = (
+                {"forum-metrics-*", "forum-alarms-*"} if name in ("alarms", "operator", "keeper") else set()
+            )
+            assert set(one["names"]) <= {"forum-logs-*", "restored-*", *of_alarms}, name
     rights = {
         name: {right for one in role["indices"] for right in one["privileges"]}
         for name, role in roles.items()
     }
     assert "read" not in rights["writer"] | rights["keeper"]
     assert rights["reader"] == {"read", "view_index_metadata"}
+    # Of lines the alarms read as the pages do.
+    of_lines = [one for one in roles["alarms"]["indices"] if "forum-logs-*" in one["names"]]
+    assert [set(one["privileges"]) for one in of_lines] == [rights["reader"]]
+    assert not {"manage", "delete_index"} & rights["alarms"]
     lines = [line for line in rendered("users_roles.j2").splitlines() if not line.startswith("#")]
-    assert lines == ["keeper:keeper", "operator:operator", "reader:reader,alarms", "writer:writer"]
+    assert lines == ["alarms:alarms", "keeper:keeper", "operator:operator", "reader:reader", "writer:writer"]
+
+
+def test_with_kibana_there_are_its_accounts_too(rendered: Callable[..., str]) -> None:
+    roles = yaml.safe_load(rendered("roles.yml.j2", elasticsearch_kibana=True))
+    without = yaml.safe_load(rendered("roles.yml.j2"))
+    assert set(roles) - set(without) == {"kibana_viewer"}
+    viewer = roles["kibana_viewer"]
+    assert viewer["indices"] == [{"names": ["forum-logs-*"], "privileges": ["read", "view_index_metadata"]}]
+    assert (viewer["cluster"], [one["privileges"] for one in viewer["applications"]]) == ([], [["read"]])
+    # Who brings the dashboards may do so, and what he could before.
+    assert {name: roles["operator"][name] for name in without["operator"]} == without["operator"]
+    assert [one["application"] for one in roles["operator"]["applications"]] == ["kibana-.kibana"]
+    assert "applications" not in roles["writer"] | roles["reader"] | roles["keeper"]
+    lines = rendered("users_roles.j2", elasticsearch_kibana=True).splitlines()
+    assert {"kibana_system:kibana_server", "kibana_viewer:viewer"} <= set(lines)
 
 
 @pytest.mark.parametrize(("writer", "asks"), [("telegraf", False), ("logstash", True)])
@@ -265,6 +324,13 @@ def test_the_oldest_go_until_the_rest_takes_no_more_than_allowed() -> None:
     assert gone(day(0, 400), day(1, 600)) == []
     assert gone(day(0, 1001), day(1, 5)) == [("2026.11.25", "bytes", False), ("2026.11.26", "bytes", True)]
     assert gone() == []
+
+
+def test_one_index_of_a_day_never_makes_another_of_it_the_oldest() -> None:
+    metrics = index(f"forum-metrics-{NOW:%Y.%m.%d}", 5)
+    undated = index("forum-alarms-elastalert", 5, NOW - timedelta(hours=3))
+    assert gone(day(0, 1001), metrics, undated) == [("2026.11.26", "bytes", True)]
+    assert gone(day(0, 5), metrics, undated, day(1, 5), lacking=10**9) == [("2026.11.25", "disk", False)]
 
 
 def test_the_oldest_go_until_enough_of_the_disk_is_free_but_never_the_newest() -> None:

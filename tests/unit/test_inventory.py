@@ -12,6 +12,7 @@ import pytest
 import yaml
 from inventory import (
     FilterModule,
+    chosen_roles,
     cidr_problems,
     label_problems,
     manager_problems,
@@ -280,6 +281,14 @@ def test_what_comes_from_a_vendor_or_a_file_needs_its_repository_or_its_path() -
     assert second.startswith("e_source is path, but e_path is empty: ")
 
 
+def test_a_role_without_a_source_wants_nothing() -> None:
+    specifications = {
+        name: {"main": {"options": {f"{name}_password": {"required": True}}}} for name in ("a", "b", "c")
+    }
+    used = chosen_roles(specifications, {"a_source": "none", "b_source": "vendor"})
+    assert secret_variables(used) == ["b_password", "c_password"]
+
+
 @pytest.mark.parametrize(
     ("changed", "problem"),
     [
@@ -308,5 +317,5 @@ def test_filebeat_needs_logstash_and_both_need_where_they_come_from(
 
 def test_filters_are_published() -> None:
     filters = FilterModule().filters()
-    assert len(filters) == 10
-    assert all(name.endswith(("_problems", "_variables", "_labels")) for name in filters)
+    assert len(filters) == 11
+    assert all(name.endswith(("_problems", "_variables", "_labels", "_roles")) for name in filters)

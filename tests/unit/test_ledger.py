@@ -387,3 +387,22 @@ def test_an_account_that_the_forum_forgot_is_replaced(forum: FakeForum, tmp_path
     journal.close()
     assert {writer.account.username for writer in writers} == set(forum.users)
     assert "gone" not in AccountBook(tmp_path / "accounts.json").known
+
+
+def test_whoever_is_still_signed_in_does_not_sign_in_again(forum: FakeForum, tmp_path: Path) -> None:
+    plan = ledger.Plan(tuple(forum.urls), None, users=2)
+    journal = Journal(tmp_path / "attempts.jsonl")
+
+    def prepare() -> None:
+        ledger.prepare(plan, AccountBook(tmp_path / "accounts.json"), journal, lambda _: None)
+
+    prepare()
+    sessions = set(forum.sessions)
+    prepare()
+    assert set(forum.sessions) == sessions
+    # Of one the forum doesn't know any more.
+    forum.sessions.pop(sessions.pop())
+    prepare()
+    assert len(forum.sessions) == 2
+    assert len(forum.users) == 2
+    journal.close()

@@ -111,6 +111,31 @@ def test_what_is_too_old_or_too_much_goes_and_is_told(
         assert (text["event.dataset"], text["forum.lost"]) == ("collector", len(gone))
 
 
+@pytest.mark.parametrize(("answers", "lost", "words"), [(True, 1, "1 lines"), (False, 3, "up to 3 lines")])
+def test_only_what_elasticsearch_lacks_is_told_as_lost(
+    keeper: ModuleType, tmp_path: Path, answers: bool, lost: int, words: str
+) -> None:
+    def away(_: Sequence[str]) -> set[str]:
+        raise keeper.UnknownError("connection refused")
+
+    spooled(tmp_path, "1", ["a", "b", "c"])
+    assert not keep(keeper, tmp_path, having("a", "c") if answers else away, 24, 0, NOW)
+    (told,) = tmp_path.glob("*-keeper.json")
+    text = json.loads(json.loads(told.read_text())["message"])
+    assert text["forum.lost"] == lost
+    assert text["message"].startswith(words)
+
+
+def test_an_elasticsearch_that_answers_for_too_long_is_asked_no_more(
+    keeper: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper.ssl, "create_default_context", lambda cafile: None)
+    elastic = keeper.Elastic("https://127.0.0.1:1", "logs", "ca.crt", "reader", "word")
+    monkeypatch.setattr(keeper.time, "monotonic", lambda: float("inf"))
+    with pytest.raises(keeper.UnknownError, match="more to ask"):
+        elastic.known(["a"])
+
+
 def registry(directory: Path, whole: object, *changes: object) -> Path:
     """Filebeat's registry: all states up to change 2, and the changes since 1, the last of them half written."""
     (directory / "2.json").write_text(json.dumps(whole))
@@ -209,7 +234,9 @@ def test_the_shipper_sends_by_relp_or_writes_what_filebeat_reads(
     sends, writes = (shipper(role_renderer, source)("rsyslog.conf.j2") for source in ("rsyslog", "filebeat"))
     for text in (sends, writes):
         assert 'socket="/run/forum-log/socket" unlink="off"' in text
-        assert text.count('ruleset(name="deliver"') == text.count("call deliver") == 1
+        assert text.count('ruleset(name="deliver"') == 1
+        # A line, and the sign of life.
+        assert text.count("call deliver") == 2
     assert 'target="192.0.2.14" port="20514"' in sends
     assert "omfile" not in sends
     assert "omrelp" not in writes

@@ -72,7 +72,8 @@ def task(transaction: Transaction, monkeypatch: pytest.MonkeyPatch) -> Any:
         "kombu": {},
         "kombu.exceptions": {"OperationalError": OperationalError},
         "redis": {},
-        "redis.exceptions": {"RedisError": OSError},
+        "redis.connection": {"DefaultParser": SimpleNamespace(EXCEPTION_CLASSES={})},
+        "redis.exceptions": {"BusyLoadingError": OSError, "RedisError": OSError},
     }
     package = ModuleType("forum")
     package.__path__ = [str(FORUM)]

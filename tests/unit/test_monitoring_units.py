@@ -16,12 +16,16 @@ VARIABLES: dict[str, object] = {
     "chronograf_memory_mb": 512,
     "action_server_allowed_networks": ["198.51.100.0/24", "2001:db8::/32"],
     "kapacitor_memory_mb": 512,
+    "kibana_address": "192.0.2.14",
+    "kibana_heap_mb": 1024,
+    "kibana_memory_mb": 1536,
 }
 #: What binds an address of its machine, by what systemd reads of it.
 UNITS = (
     "chronograf/templates/chronograf.service.j2",
     "docker_reader/templates/docker_reader.conf.j2",
     "kapacitor/templates/kapacitor.service.j2",
+    "kibana/templates/kibana.service.conf.j2",
     "snmpd/files/start.conf",
 )
 

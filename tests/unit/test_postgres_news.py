@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import socket
+import struct
 import sys
 import threading
 import time
@@ -12,8 +15,10 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "roles/postgres/files/image"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "roles/component/files/base"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "roles/pgpool/files/image"))
 
+import loglines
 from pg_supervisor import web
 from pg_supervisor.__main__ import Supervisor
 from pg_supervisor.peers import HOLD_SECONDS, Peers
@@ -100,3 +105,55 @@ def test_pgpools_follower_hears_the_news(speaker: tuple[Supervisor, int, list[st
     seconds_until(lambda: words.fresh() == {0: Word("starting", 0)})
     member.member.set(state=State.JOINING, timeline=7)
     seconds_until(lambda: words.fresh() == {0: Word("joining", 7)})
+
+
+def connect(port: int) -> socket.socket:
+    """A connection to a member that may still be starting to listen."""
+    while True:
+        try:
+            return socket.create_connection(("127.0.0.1", port))
+        except ConnectionRefusedError:
+            time.sleep(0.005)
+
+
+def resets(port: int) -> None:
+    """A peer that is gone in the middle of its question, as its kernel tells it: by a reset."""
+    with connect(port) as peer:
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        peer.sendall(b"GET /state")
+
+
+def asks(port: int) -> None:
+    with connect(port) as peer:
+        peer.sendall(b"GET /state HTTP/1.1\r\n\r\n")
+        peer.recv(1)
+
+
+@pytest.mark.parametrize(
+    ("breaks", "level", "trace"), [(resets, "info", False), (asks, "error", True)], ids=["gone", "fault"]
+)
+def test_a_connection_that_broke_is_one_line_of_the_log(
+    speaker: tuple[Supervisor, int, list[str]],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+    breaks: Callable[[int], None],
+    level: str,
+    trace: bool,
+) -> None:
+    def fails(max_age: float = 0.0) -> Report:
+        raise RuntimeError(f"not within {max_age} s")
+
+    member, port, _ = speaker
+    monkeypatch.setattr(member.member, "refresh", fails)
+    caplog.set_level(logging.INFO, web.__name__)
+    breaks(port)
+    seconds_until(lambda: bool(caplog.records))
+    (record,) = caplog.records
+    line = loglines.JsonLines("postgres.supervisor").format(record)
+    assert "\n" not in line
+    told = json.loads(line)
+    assert told["log.level"] == level
+    assert told["message"].startswith("the connection of 127.0.0.1 broke: ")
+    assert ("error.stack_trace" in told) is trace
+    assert "Traceback" not in capfd.readouterr().err

@@ -32,6 +32,9 @@ postgres_password: {TWICE}
 redis_password: {TWICE}
 registry_password: {SHORT}
 influxdb_source: vendor
+elasticsearch_source: maven
+kibana_source: vendor
+kibana_version: 9.1.0
 pgpool_pcp_password: change-me-change-me
 misago_secret_key: "{{{{ lookup('ansible.builtin.env', 'NO_SUCH_VARIABLE') }}}}"
 service_levels:
@@ -66,6 +69,11 @@ EXPECTED = (
     "misago_admin_password is missing",
     "influxdb_writer_password is missing",
     "influxdb_source is vendor, but influxdb_repository is empty",
+    "kibana_source is vendor, but kibana_repository is empty",
+    "kibana_source is vendor, but elasticsearch_source is maven",
+    "kibana_version is 9.1.0, but elasticsearch_version is 8.8.2",
+    "kibana_session_secret is missing",
+    "elasticsearch_viewer_password is missing",
     "misago_secret_key is missing",
     "pgpool_pcp_password is built from a word",
     "registry_password is shorter than 16",
@@ -138,3 +146,7 @@ def test_no_secret_is_shown(run: subprocess.CompletedProcess[str]) -> None:
     assert TWICE not in shown
     assert SHORT not in shown
     assert "change-me-change-me" not in shown
+
+
+def test_it_tells_whether_slack_is_on(run: subprocess.CompletedProcess[str]) -> None:
+    assert "Slack: off, slack_webhook is empty" in run.stdout

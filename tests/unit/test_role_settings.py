@@ -203,7 +203,7 @@ def test_the_limits_of_the_data_fit_a_small_node(stack: dict[str, Any]) -> None:
 def test_the_default_connections_add_up(stack: dict[str, Any]) -> None:
     settings = stack["settings"]
     clients = {
-        "misago": {"replicas": settings["misago_replicas"], "connections": settings["misago_workers"]},
+        "misago": {"replicas": settings["misago_replicas_max"], "connections": settings["misago_workers"]},
         "celery": {"connections": settings["misago_celery_processes"]},
         "maintenance": {},
         "release": {"connections": 2},

@@ -164,6 +164,12 @@ def test_configuration_is_headed_by_ansible_managed(template: Path) -> None:
 
 
 @pytest.mark.parametrize("path", TASK_FILES, ids=name_of)
+def test_only_templates_are_headed_so(path: Path) -> None:
+    # Elsewhere Ansible knows no such variable.
+    assert "ansible_managed" not in path.read_text()
+
+
+@pytest.mark.parametrize("path", TASK_FILES, ids=name_of)
 def test_tasks_are_named_after_their_file(path: Path) -> None:
     def named(tasks: list[dict[str, Any]]) -> Iterator[str]:
         for task in tasks:

@@ -44,6 +44,9 @@ AGREED: dict[str, tuple[tuple[str, float] | None, tuple[str, float] | None]] = {
     "forum-post-time": (("lt", 50), None),
     "forum-errors": (("lt", 10), None),
     "forum-wrong-logins": (None, ("gte", 8)),
+    "silent-components": (None, ("gt", 0)),
+    "silent-nodes": (None, ("gt", 0)),
+    "silent-shippers": (None, ("gt", 0)),
 }
 WATCHED = {
     *("nginx-reading", "nginx-writing", "nginx-waiting", "haproxy-servers"),
@@ -162,7 +165,7 @@ def changed(name: str, **parts: Any) -> list[str]:
         (
             "nginx-clients",
             {"alarm__treshold": 750},
-            "nginx-clients: alarm holds treshold, which is unknown: use aggregation or instances",
+            "nginx-clients: alarm holds treshold, which is unknown: use aggregation, instances or reminder",
         ),
         (
             "nginx-clients",
@@ -199,7 +202,7 @@ def changed(name: str, **parts: Any) -> list[str]:
             {"indicator__aggregation": "count"},
             (
                 "nginx-clients: indicator.aggregation is 'count': "
-                "use last, mean, median, max or rate, since only lines of a log can be counted"
+                "use last, mean, median, max, rate or silence, since only lines of a log can be counted"
             ),
         ),
         (
@@ -207,7 +210,7 @@ def changed(name: str, **parts: Any) -> list[str]:
             {"indicator__aggregation": "avg"},
             (
                 "nginx-clients: indicator.aggregation is 'avg': "
-                "use last, mean, median, max, rate, count, distinct or ratio"
+                "use last, mean, median, max, rate, count, distinct, ratio or silence"
             ),
         ),
         (
@@ -238,7 +241,7 @@ def changed(name: str, **parts: Any) -> list[str]:
             {"indicator__aggregation": "last"},
             (
                 "misago-get-time: indicator.aggregation is 'last': "
-                "use mean, median, max, rate, count, distinct or ratio, since only a metric has a last value"
+                "use mean, median, max, rate, count, distinct, ratio or silence, since only a metric has a last value"
             ),
         ),
         (

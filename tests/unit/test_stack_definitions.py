@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 import yaml
 from ansible.module_utils.stack_definitions import MARK, Definition, compose, definitions, mark, steps
 
@@ -128,6 +129,44 @@ def test_a_job_says_which_run_it_is_and_keeps_its_mark() -> None:
     job = {"image": "i:1", "labels": {"a": "b"}, "deploy": {"restart_policy": {"condition": "none"}}}
     parts = of({"services": {"release": job}})
     ((name, definition),) = parts.items()
-    ((_, service),) = json.loads(compose(parts, {name: 3}))["services"].items()
+    before = {"Spec": {"TaskTemplate": {"ContainerSpec": {"Labels": {"forum.run": "2"}}}}}
+    ((_, service),) = json.loads(compose(parts, {name: before}))["services"].items()
     assert service["labels"] == {"a": "b", "forum.run": "3"}
     assert service["deploy"]["labels"][MARK] == mark(definition)
+
+
+def scaled(labels: dict[str, str], replicas: int = 3, **bounds: str) -> dict[str, Any]:
+    """What is deployed of a service with three replicas, when the swarm has it with these labels and replicas."""
+    given = {f"forum.scale.{name}": value for name, value in bounds.items()}
+    parts = of({"services": {"nginx": {"image": "i", "deploy": {"replicas": 3, "labels": given}}}})
+    live = {"Spec": {"Labels": labels, "Mode": {"Replicated": {"Replicas": replicas}}}}
+    before = mark(parts["forum_nginx"])
+    deploy: dict[str, Any] = json.loads(compose(parts, {"forum_nginx": live}))["services"]["nginx"]["deploy"]
+    assert deploy["labels"][MARK] == before
+    return deploy
+
+
+LAST = {"forum.scale.at": "2026-01-31T12:00:00+00:00", "forum.scale.by": "-1", "forum.scale.action": "a7"}
+OLD = {"forum.scale.min": "1", "forum.scale.max": "9"}
+
+
+def test_what_was_scaled_stays_so() -> None:
+    deploy = scaled(LAST | OLD, 2, min="1", max="4")
+    assert deploy["replicas"] == 2
+    assert deploy["labels"].items() >= (LAST | {"forum.scale.min": "1", "forum.scale.max": "4"}).items()
+
+
+@pytest.mark.parametrize(("replicas", "kept"), [(1, 2), (9, 4)])
+def test_it_comes_within_new_bounds(replicas: int, kept: int) -> None:
+    assert scaled(LAST | OLD, replicas, min="2", max="4")["replicas"] == kept
+
+
+@pytest.mark.parametrize(
+    ("labels", "bounds"),
+    [(OLD, {"min": "1", "max": "4"}), (LAST | OLD, {})],
+    ids=["never scaled", "may not be scaled any more"],
+)
+def test_otherwise_the_inventory_says_how_many(labels: dict[str, str], bounds: dict[str, str]) -> None:
+    deploy = scaled(labels, 1, **bounds)
+    assert deploy["replicas"] == 3
+    assert not LAST.keys() & deploy["labels"].keys()

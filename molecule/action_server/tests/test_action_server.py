@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 
 import pytest
@@ -115,6 +116,56 @@ def test_only_its_own_files_are_there(ansible: Run, monitor: Host) -> None:
     files = monitor.check_output(f"find {place} -type f")
     assert "stale" not in files
     assert f"{place}/templates/base.html" in files
+
+
+def call(machine: Host, path: str, token: str, body: object = None) -> tuple[str, str]:
+    """Status and text of what the server answers to a caller with a token."""
+    posted = () if body is None else ("-d", json.dumps(body))
+    answer = curl(machine, path, "-H", f"Authorization: Bearer {token}", *posted)
+    text, _, code = str(answer.stdout).rpartition("\n")
+    return code, text
+
+
+def test_the_machine_has_only_hashes_of_the_tokens(monitor: Host, secret_values: dict[str, str]) -> None:
+    tokens = [value for name, value in secret_values.items() if name.startswith("action_server_token_")]
+    assert len(tokens) == 6
+    for token in tokens:
+        assert monitor.run("grep -rlF %s /etc/action-server /var/lib/action-server", token).stdout == ""
+        assert token not in monitor.check_output("journalctl -u action-server --no-pager")
+
+
+def test_a_caller_without_the_right_is_refused(monitor: Host, secret_values: dict[str, str]) -> None:
+    assert call(monitor, "/history", "wrong")[0] == "401"
+    assert call(monitor, "/history", secret_values["action_server_token_kapacitor"])[0] == "403"
+    assert call(monitor, "/history", secret_values["action_server_token_operator"])[0] == "200"
+    assert call(monitor, "/events/kibana", secret_values["action_server_token_kibana"], [])[0] == "400"
+
+
+def test_what_is_asked_for_is_run_told_and_recorded(monitor: Host, secret_values: dict[str, str]) -> None:
+    operator = secret_values["action_server_token_operator"]
+    before = monitor.check_output("date +%s.%N")
+    assert call(monitor, "/scale", operator, {"service": "nothing-here", "by": 1})[0] == "202"
+    for _ in range(60):
+        newest = json.loads(call(monitor, "/history?limit=1", operator)[1])["actions"][0]
+        if newest["state"] in ("refused", "failed"):
+            break
+        time.sleep(1)
+    # There is no such service: refused where the nodes' program is, failed where it isn't; never done.
+    assert newest["state"] in ("refused", "failed"), newest
+    recorder = f"https://{PREFIX}.14:8444/"
+    for _ in range(20):
+        told = json.loads(monitor.check_output("curl -sS --cacert %s %s", AUTHORITY, recorder))
+        if any("nothing-here" in each["text"] for each in told if each["at"] > float(before)):
+            break
+        time.sleep(1)
+    else:
+        pytest.fail(f"nothing was told: {told}")
+
+
+def test_ansible_runner_works_within_the_unit_s_bounds(monitor: Host) -> None:
+    """What the unit forbids must not be what Ansible needs: only a failure to reach the nodes is let pass."""
+    log = monitor.check_output("journalctl -u action-server --no-pager")
+    assert "couldn't be run" not in log
 
 
 def test_a_wrong_port_is_refused_and_nothing_is_changed(ansible: Run) -> None:

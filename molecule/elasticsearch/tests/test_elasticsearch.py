@@ -304,9 +304,10 @@ def test_neither_key_nor_password_can_be_read(monitor: Host, secret_values: dict
     assert monitor.file("/etc/forum/elasticsearch").mode == 0o750
     assert monitor.file("/etc/forum/elasticsearch-private").mode == 0o700
     assert monitor.file("/var/lib/elasticsearch").mode == 0o700
-    held = monitor.check_output(
-        "cat /etc/forum/elasticsearch/* /etc/systemd/system/elasticsearch*; ps -eo args"
-    )
+    shown = monitor.run("cat /etc/forum/elasticsearch/* /etc/systemd/system/elasticsearch*; ps -eo args")
+    # Its keystore is no text.
+    held = shown.stdout_bytes.decode(errors="replace")
+    assert "node.name" in held
     assert [name for name, value in secret_values.items() if value in held] == []
 
 
@@ -417,10 +418,11 @@ def test_a_full_disk_keeps_lines_out_is_told_and_is_over_by_itself(
         back = ansible("converge.yml")
     assert back.returncode == 0, back.stdout
     for _ in range(60):
-        if (taken := writer.write(("b", {}))) == [201]:
+        # 200 where one was taken before the disk was full.
+        if (taken := writer.write(("b", {}))) in ([200], [201]):
             break
         time.sleep(1)
-    assert taken == [201]
+    assert taken in ([200], [201])
     assert monitor.run("systemctl start %s", KEEPER).rc == 0
 
 
@@ -492,6 +494,7 @@ def test_to_keep_no_backup_is_refused(ansible: Run) -> None:
         ("elasticsearch_free_mb", "0", "elasticsearch_free_mb (0)"),
         ("elasticsearch_max_mb", 10**9, "lower elasticsearch_max_mb, or mount a larger disk there"),
         ("elasticsearch_memory_mb", 512, "at least one and a half times"),
+        ("elasticsearch_kibana", True, "Kibana needs the vendor's Elasticsearch"),
     ],
 )
 def test_bad_values_are_refused_and_nothing_is_changed(

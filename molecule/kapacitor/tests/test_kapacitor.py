@@ -70,6 +70,17 @@ def test_it_reads_the_database(monitor: Host) -> None:
 
 
 @needs_kapacitor
+def test_it_has_a_task_for_each_alarm_and_the_token_in_none(monitor: Host) -> None:
+    listed = json.loads(monitor.check_output("curl -sS --fail http://127.0.0.1:9092/kapacitor/v1/tasks"))
+    tasks = {task["id"]: task for task in listed["tasks"]}
+    assert tasks.keys() == {"nginx-clients", "haproxy-errors"}
+    assert all(task["executing"] and not task["error"] for task in tasks.values())
+    assert "not-a-true-one" not in json.dumps(listed)
+    assert monitor.file("/etc/kapacitor/kapacitor.conf").mode == 0o640
+    assert monitor.file("/etc/kapacitor/load/tasks").mode == 0o750
+
+
+@needs_kapacitor
 def test_nobody_of_its_machine_sends_the_password_elsewhere(monitor: Host) -> None:
     status = monitor.check_output(
         "curl -sS -o /dev/null -w %s -X POST -d %s http://127.0.0.1:9092/kapacitor/v1/config/influxdb/forum",

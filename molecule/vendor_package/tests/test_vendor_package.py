@@ -14,9 +14,24 @@ def monitor(machines: dict[str, Host]) -> Host:
 
 def test_the_vendor_s_comes_from_the_signed_repository(monitor: Host) -> None:
     assert monitor.check_output("/usr/bin/trial-program") == "from the vendor"
-    described = monitor.file("/etc/apt/sources.list.d/trial-program.sources").content_string
+    described = monitor.file("/etc/apt/sources.list.d/trial-vendor.sources").content_string
     assert "file:/srv/trial-vendor" in described
     assert "Signed-By: /srv/trial-vendor/key.asc" in described
+
+
+def test_the_version_that_is_wanted_comes_and_stays(monitor: Host) -> None:
+    assert monitor.package("trial-program").version == "1.0"
+    assert "Candidate: 1.0" in monitor.check_output("apt-cache policy trial-program")
+
+
+def test_another_version_takes_its_place(ansible: Run, monitor: Host) -> None:
+    try:
+        assert ansible("converge.yml", trial_version="2.0").returncode == 0
+        assert monitor.package("trial-program").version == "2.0"
+    finally:
+        monitor.check_output("apt-get purge -y trial-program")
+        assert ansible("converge.yml").returncode == 0
+    assert monitor.package("trial-program").version == "1.0"
 
 
 def test_debian_s_comes_with_its_companion(monitor: Host) -> None:
@@ -45,7 +60,7 @@ def test_a_dry_run_without_the_vendor_s_repository_says_that_its_program_is_not_
     ansible: Run, monitor: Host, missing: str
 ) -> None:
     monitor.check_output("apt-get purge -y trial-program")
-    monitor.check_output("rm /etc/apt/sources.list.d/trial-program.sources")
+    monitor.check_output("rm /etc/apt/sources.list.d/trial-vendor.sources")
     if missing == "python3-debian":
         monitor.check_output("apt-get purge -y python3-debian")
     monitor.check_output("apt-get update")

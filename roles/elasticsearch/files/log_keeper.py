@@ -52,7 +52,7 @@ class Index:
 
 @dataclass(frozen=True)
 class Removal:
-    """An index that has to go, why (age, bytes or disk), and whether none is left then."""
+    """An index that has to go, why (age, bytes or disk), and whether it is of the newest day."""
 
     index: Index
     reason: str
@@ -78,22 +78,23 @@ def removals(
 ) -> list[Removal]:
     """What has to go, the oldest first: what is too old, and then so many that the rest takes no more than max_bytes.
 
-    lacking: bytes that the disk has too few free; as many go, but never the newest index: others fill the disk, too.
+    lacking: bytes that the disk has too few free; as many go, but never of the newest day: others fill the disk, too.
     An index is too old when all of its day is; so each line is kept for keep_days at least, if there is room.
     """
     kept = sorted(indices, key=lambda index: (index.since, index.name))
     gone: list[Removal] = []
+    newest = max((index.since.date() for index in indices), default=None)
     oldest = now - timedelta(days=keep_days + 1)
     while kept:
         if kept[0].since < oldest:
             reason = "age"
         elif sum(index.size for index in kept) > max_bytes:
             reason = "bytes"
-        elif len(kept) > 1 and sum(removal.index.size for removal in gone) < lacking:
+        elif kept[0].since.date() != newest and sum(removal.index.size for removal in gone) < lacking:
             reason = "disk"
         else:
             break
-        gone.append(Removal(kept.pop(0), reason, newest=not kept))
+        gone.append(Removal(kept[0], reason, newest=kept.pop(0).since.date() == newest))
     return gone
 
 
@@ -124,8 +125,8 @@ class Elastic:
         except (OSError, ValueError) as error:
             raise ElasticError(f"{method} {path}: {error}") from error
 
-    def indices(self, index: str) -> list[Index]:
-        """The indices of log lines."""
+    def indices(self, names: Sequence[str]) -> list[Index]:
+        """The indices whose names begin with one of these."""
         wanted = "format=json&bytes=b&expand_wildcards=all&h=index,creation.date,store.size,health"
         return [
             Index(
@@ -135,7 +136,7 @@ class Elastic:
                 int(row["store.size"] or 0),
                 row["health"] != "red",
             )
-            for row in self.ask("GET", f"/_cat/indices/{index}-*?{wanted}")
+            for row in self.ask("GET", f"/_cat/indices/{_patterns(names)}?{wanted}")
         ]
 
     def free(self) -> int:
@@ -144,15 +145,19 @@ class Elastic:
         # A row of what lies on no disk tells none.
         return min(int(row["disk.avail"]) for row in rows if row["disk.avail"])
 
-    def blocks(self, index: str) -> Iterator[tuple[str, str]]:
+    def blocks(self, names: Sequence[str]) -> Iterator[tuple[str, str]]:
         """What keeps lines out, as a full disk does: name of the index, name of the block."""
         found = self.ask(
-            "GET", f"/{index}-*/_settings/index.blocks.*?flat_settings=true&expand_wildcards=all"
+            "GET", f"/{_patterns(names)}/_settings/index.blocks.*?flat_settings=true&expand_wildcards=all"
         )
         for name, told in sorted(found.items()):
             for setting, value in told["settings"].items():
                 if value == "true":
                     yield name, setting.removeprefix("index.blocks.")
+
+
+def _patterns(names: Sequence[str]) -> str:
+    return ",".join(f"{name}-*" for name in names)
 
 
 def _said(error: urllib.error.HTTPError) -> tuple[str, str]:
@@ -173,9 +178,9 @@ def tell(level: int, event: str, **facts: object) -> None:
     print(f"<{level}>{' '.join(words)}", flush=True)
 
 
-def retain(elastic: Elastic, index: str, keep_days: int, max_bytes: int, min_free: int) -> int:
+def retain(elastic: Elastic, names: Sequence[str], keep_days: int, max_bytes: int, min_free: int) -> int:
     """Delete what has to go, and tell what keeps new lines out. Returns the exit status."""
-    indices, worst = elastic.indices(index), _INFO
+    indices, worst = elastic.indices(names), _INFO
     for removal in removals(indices, datetime.now(UTC), keep_days, max_bytes, min_free - elastic.free()):
         try:
             elastic.ask("DELETE", f"/{removal.index.name}")
@@ -193,7 +198,7 @@ def retain(elastic: Elastic, index: str, keep_days: int, max_bytes: int, min_fre
         )
         indices.remove(removal.index)
     broken = [(one.name, "unassigned") for one in indices if not one.works]
-    for name, block in [*broken, *elastic.blocks(index)]:
+    for name, block in [*broken, *elastic.blocks(names)]:
         worst = _ERROR
         tell(worst, "index-blocked", index=name, block=block)
     return int(worst == _ERROR)
@@ -228,7 +233,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.add_argument(f"--{option}", required=True)
     commands = parser.add_subparsers(dest="command", required=True)
     retention = commands.add_parser("retain")
-    retention.add_argument("--index", required=True)
+    retention.add_argument("--index", required=True, action="append")
     retention.add_argument("--keep-days", type=int, required=True)
     retention.add_argument("--max-bytes", type=int, required=True)
     retention.add_argument("--min-free", type=int, required=True)

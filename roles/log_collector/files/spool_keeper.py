@@ -6,8 +6,9 @@
 The spool is a directory of files *.json, named after their time, with an object for each line; empty lines are none. A
 file goes when Elasticsearch has the id (event.id) of each line in it, or when Filebeat has read it to its end. Of the
 others, files go that are older than --keep-hours, and the oldest while all have more than --max-bytes; a line in the
-spool tells how many lines were lost. The account's password is read from standard input. The exit status is 0, or 1
-when lines were lost or nobody tells what has been taken.
+spool tells how many lines were lost: those that hadn't been taken, or, where nobody tells that, all that were in the
+files. The account's password is read from standard input. The exit status is 0, or 1 when lines were lost or nobody
+tells what has been taken.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ from __future__ import annotations
 import argparse
 import base64
 import functools
+import http.client
 import json
 import math
 import ssl
 import sys
 import time
-import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -29,14 +30,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-#: Seconds after which nobody writes to a file any more: each is for one minute.
-_QUIET = 90
+#: Seconds after which nobody writes to a file any more: each is for one minute, and rsyslog holds it open for three at
+#: most when no line follows.
+_QUIET = 240
+#: Seconds that Elasticsearch is asked for, and those in which it has to answer: the bounds are kept in any case.
+_ASKING, _ANSWERING = 120, 60
 #: Ids that Elasticsearch is asked for at once, and lines that it answers at most: an id can be in two.
 _AT_ONCE, _ANSWERS = 4000, 10000
 
 #: Which of some ids Elasticsearch has.
 Known = Callable[[Sequence[str]], set[str]]
-#: How many lines of a file haven't been taken, or all of them when some haven't. Raises UnknownError.
+#: How many lines of a file haven't been taken. Raises UnknownError.
 Waiting = Callable[[Path], int]
 
 
@@ -51,10 +55,16 @@ class Elastic:
         self._url = f"{url}/{index}-*/_search"
         word = base64.b64encode(f"{account}:{password}".encode()).decode()
         self._headers = {"Authorization": f"Basic {word}", "Content-Type": "application/json"}
-        self._tls = ssl.create_default_context(cafile=authority)
+        self._opener = urllib.request.build_opener(
+            urllib.request.ProxyHandler({}),
+            urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=authority)),
+        )
+        self._until = time.monotonic() + _ASKING
 
     def known(self, ids: Sequence[str]) -> set[str]:
         """Which of the ids it has. Raises UnknownError."""
+        if time.monotonic() > self._until:
+            raise UnknownError(f"there was more to ask than {_ASKING} s allow")
         question = {
             "size": _ANSWERS,
             "_source": False,
@@ -65,11 +75,11 @@ class Elastic:
             self._url, json.dumps(question).encode(), self._headers
         )
         try:
-            with urllib.request.urlopen(request, timeout=60, context=self._tls) as answer:  # noqa: S310
+            with self._opener.open(request, timeout=_ANSWERING) as answer:
                 hits = json.load(answer)["hits"]["hits"]
-        except (OSError, ValueError, KeyError, urllib.error.URLError) as error:
+            return {hit["fields"]["event.id"][0] for hit in hits}
+        except (OSError, http.client.HTTPException, ValueError, LookupError, TypeError) as error:
             raise UnknownError(str(error)) from error
-        return {hit["fields"]["event.id"][0] for hit in hits}
 
 
 def ids(file: Path) -> Iterator[str]:
@@ -84,12 +94,12 @@ def ids(file: Path) -> Iterator[str]:
 
 
 def for_elasticsearch(known: Known) -> Waiting:
-    """All lines of a file, or none when Elasticsearch has all of them."""
+    """The lines of a file that Elasticsearch doesn't have."""
 
     def waiting(file: Path) -> int:
-        wanted = list(ids(file))
+        wanted = sorted(set(ids(file)))
         parts = (wanted[n : n + _AT_ONCE] for n in range(0, len(wanted), _AT_ONCE))
-        return 0 if all(known(part) >= set(part) for part in parts) else len(wanted)
+        return sum(len(set(part) - known(part)) for part in parts)
 
     return waiting
 
@@ -154,15 +164,15 @@ class Spool:
     node: str = ""
 
 
-def told(spool: Spool, lost: int, now: float) -> None:
-    """Write a line of its own to the spool, which tells how many were lost."""
+def told(spool: Spool, lost: int, sure: bool, now: float) -> None:
+    """Write a line of its own to the spool, which tells how many were lost, or that it is no more than that."""
     time_of_it = datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds")
     text = {
         "@timestamp": time_of_it,
         "event.dataset": spool.owner,
         "log.level": "error",
         "forum.lost": lost,
-        "message": f"{lost} lines fell out of the spool before {spool.taker} took them",
+        "message": f"{'' if sure else 'up to '}{lost} lines fell out of the spool before {spool.taker} took them",
     }
     line = {
         "@timestamp": time_of_it,
@@ -180,25 +190,28 @@ def keep(spool: Spool, waiting: Waiting, keep_hours: float, max_bytes: int, now:
     """Remove what has been taken, and then what is too old or too much; whether all is well."""
     well = True
     quiet = [file for file in sorted(spool.directory.glob("*.json")) if file.stat().st_mtime < now - _QUIET]
+    # How many lines haven't been taken; None where nobody told.
     left: dict[Path, int | None] = dict.fromkeys(quiet)
     removed = 0
     try:
         for file in quiet:
             left[file] = waiting(file)
-            if not left[file]:
+            if left[file] == 0:
                 file.unlink()
                 del left[file]
                 removed += 1
     except UnknownError as error:
         print(f"<3>event=no_answer reason={json.dumps(str(error))}")
         well = False
-    lost = 0
+    lost, sure = 0, True
     for file in too_many(list(left), keep_hours, max_bytes, now):
-        lost += left.pop(file) or sum(1 for _ in ids(file))
+        lines = left.pop(file)
+        sure = sure and lines is not None
+        lost += len(set(ids(file))) if lines is None else lines
         file.unlink()
     if lost:
         print(f"<3>event=lost lines={lost}")
-        told(spool, lost, now)
+        told(spool, lost, sure, now)
         well = False
     print(f"<6>event=kept removed={removed} waiting={len(left)} since={min(left).stem if left else ''}")
     return well

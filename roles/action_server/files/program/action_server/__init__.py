@@ -1,1 +1,1 @@
-"""The monitoring machine's server for operators: the status board."""
+"""The monitoring machine's server for operators: the status board, and what is done about alarms."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import socket
+import sqlite3
 import sys
 from pathlib import Path
 
 import cherrypy
 
-from . import server, settings, web
+from . import server, settings, web, workers
 from .board import Board
 
 
@@ -24,9 +25,11 @@ def main(arguments: list[str]) -> int:
     """Serve until told to stop. Returns the exit status."""
     try:
         told = settings.load(Path(arguments[0]))
-        application = web.application(told, Board(told))
-        adapter = server.make(told, application)
-    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        board = Board(told)
+        actions = workers.actions(told, board)
+        adapter = server.make(told, web.application(told, board, actions))
+        threads = workers.Workers(cherrypy.engine, actions, board, workers.webhook(told.files))
+    except (OSError, ValueError, KeyError, TypeError, IndexError, sqlite3.Error) as error:
         sys.stderr.write(f"{' '.join(arguments)}: {error!r}\n")
         return 78
     cherrypy.log.screen = True
@@ -34,6 +37,7 @@ def main(arguments: list[str]) -> int:
     cherrypy.engine.autoreload.unsubscribe()
     cherrypy.engine.signals.subscribe()
     adapter.subscribe()
+    threads.subscribe()
     cherrypy.engine.start()
     _tell_systemd("READY=1")
     cherrypy.engine.block()

@@ -11,8 +11,9 @@ from typing import Any
 from . import judge, panels
 from .elastic import Elasticsearch
 from .logs import ELASTICSEARCH, Logs
+from .records import Alarm
 from .settings import Settings
-from .sources import Answers, Figures, InfluxDB, Managers, Source
+from .sources import Answers, Figures, InfluxDB, Managers, Reading, Source
 
 _INFLUXDB, _MANAGERS = "InfluxDB", "the swarm's managers"
 
@@ -68,17 +69,11 @@ class Board:
         for source in (self._metrics, self._lines, self._managers):
             source.begin()
         metrics, lines, swarm = self._metrics.read(), self._lines.read(), self._managers.read()
-        if swarm.value is not None:
-            # Kept while the managers are away: it seldom changes.
-            self._wanted = {service["name"]: service["wanted"] for service in self._services(swarm.value)}
+        self._learn(swarm.value)
         now = time.time()
-        rows = []
-        for level in self._levels:
-            found = (lines if level["source"] == "log" else metrics).value
-            answers: Answers | None = None
-            if found is not None:
-                answers = {kind: found.get(text, ()) for kind, text in level["statements"].items()}
-            rows.append(judge.judge(level, answers, self._wanted, now))
+        rows = [
+            judge.judge(level, _answers(level, metrics, lines), self._wanted, now) for level in self._levels
+        ]
         groups: dict[str, list[judge.Row]] = {}
         for row in rows:
             groups.setdefault(row.level["service"], []).append(row)
@@ -91,6 +86,29 @@ class Board:
                 {_INFLUXDB: metrics.error, ELASTICSEARCH: lines.error, _MANAGERS: swarm.error},
             ),
             "now": now,
+        }
+
+    def _learn(self, lists: Mapping[str, Any] | None) -> None:
+        """Note what the swarm wants. It is kept while the managers are away: it seldom changes."""
+        if lists is not None:
+            self._wanted = {
+                **{service["name"]: service["wanted"] for service in self._services(lists)},
+                **dict.fromkeys((judge.SHIPPERS, judge.NODES), len(_nodes(lists["nodes"]))),
+            }
+
+    def recovered(self, alarm: Alarm, level: Mapping[str, Any]) -> bool | None:
+        """Whether an alarm's figures are good again; None where nobody knows."""
+        self._learn(self._managers.read().value)
+        answers = _answers(level, self._metrics.read(), self._lines.read())
+        return judge.recovered(level, answers, alarm.instance, self._wanted, time.time())
+
+    def tasks(self) -> dict[str, tuple[int, int]]:
+        """Wanted and running tasks of each service that is no job; empty where no manager answers."""
+        lists = self._managers.read().value
+        return {
+            service["name"]: (service["wanted"], service["running"])
+            for service in (self._services(lists) if lists else ())
+            if not service["job"]
         }
 
     def component(self, name: str, instance: str) -> dict[str, Any]:
@@ -125,6 +143,14 @@ class Board:
     def _services(self, lists: Mapping[str, Any]) -> list[dict[str, Any]]:
         services = [_service(service, self.stack) for service in lists["services"]]
         return sorted(services, key=lambda service: str(service["name"]))
+
+
+def _answers(level: Mapping[str, Any], metrics: Reading[Answers], lines: Reading[Answers]) -> Answers | None:
+    """What a level's statements answered, by their kind; None where nobody answered."""
+    found = (lines if level["source"] == "log" else metrics).value
+    return (
+        None if found is None else {kind: found.get(text, ()) for kind, text in level["statements"].items()}
+    )
 
 
 def _password(settings: Settings, database: str) -> str:

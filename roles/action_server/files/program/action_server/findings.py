@@ -138,17 +138,17 @@ class Whole:
 
 def whole(elasticsearch: Elasticsearch) -> Whole:
     """How whole the logs are. Raises SourceError."""
-    # Each shipper counts on from its start; the collector tells what it has just lost.
-    most = {"lost": {"max": {"field": "forum.lost"}}}
+    # Shippers and the collector tell of each line once.
+    lines_lost = {"lost": {"sum": {"field": "forum.lost"}}}
     of_day = {
         "unparsed": {"filter": _UNPARSED, "aggs": {"services": _SERVICES}},
         "shippers": {
             "filter": {"term": {"event.dataset": "shipper"}},
-            "aggs": {"nodes": {"terms": {"field": "host.name", "size": 100}, "aggs": most}},
+            "aggs": {"nodes": {"terms": {"field": "host.name", "size": 100}, "aggs": lines_lost}},
         },
         "collector": {
             "filter": {"term": {"event.dataset": "collector"}},
-            "aggs": {"lost": {"sum": {"field": "forum.lost"}}},
+            "aggs": lines_lost,
         },
     }
     told = {"terms": {"event.dataset": ["unparsed", "shipper", "collector"]}}

@@ -16,6 +16,10 @@ _OPS = {"lt": operator.lt, "lte": operator.le, "gt": operator.gt, "gte": operato
 SIGNS = {"lt": "<", "lte": "≤", "gt": ">", "gte": "≥"}
 #: An instance whose newest point is older is silent.
 SILENT_SECONDS = 60
+#: The service that the nodes' shippers are taken for; every node has one, and none is a task of the swarm.
+SHIPPERS = "log_shipper"
+#: The service of what a node tells of itself.
+NODES = ""
 
 
 class State(Enum):
@@ -88,17 +92,16 @@ def _heard(seen: Sequence[Series], instance: str, wanted: Mapping[str, int] | No
     """seen: each instance's newest point. instance: the tag that names it. wanted, clock: as judge() takes them.
 
     What fell silent has departed where as many of its service tell something as the swarm wants; otherwise as many as
-    lack are missed, those that fell silent last. Where it isn't known what is wanted, all are; and so are nodes, which
-    are of no service, and whose series the collector removes when they depart.
+    lack are missed, those that fell silent last. Where it isn't known what is wanted, all are.
     """
     told = sorted((series for series in seen if series.points), key=lambda series: series.points[-1][0])
     fresh = [series for series in told if series.points[-1][0] >= clock - SILENT_SECONDS]
     lacking = Counter(wanted)
-    lacking.subtract(series.tags.get("service", "") for series in fresh)
+    lacking.subtract(series.tags.get("service", NODES) for series in fresh)
     missed = []
     for series in reversed(told[: len(told) - len(fresh)]):
-        service = series.tags.get("service", "")
-        if wanted is None or not service or lacking[service] > 0:
+        service = series.tags.get("service", NODES)
+        if wanted is None or lacking[service] > 0:
             lacking[service] -= 1
             missed.append(series.tags.get(instance, ""))
     return _Heard(frozenset(series.tags.get(instance, "") for series in fresh), tuple(sorted(missed)))
@@ -124,12 +127,14 @@ def judge(
 ) -> Row:
     """The row of an indicator.
 
-    answers: what its statements now, each, hour and seen answered, and alarm if there is one; None where nobody
-    answered. wanted: service -> how many tasks of it the swarm wants; None where nobody has told. clock: seconds since
-    the epoch.
+    answers: what its statements now, each, hour and seen answered, and alarm if there is one; of silence only seen;
+    None where nobody answered. wanted: service -> how many tasks of it the swarm wants, and under SHIPPERS and NODES
+    how many nodes it has; None where nobody has told. clock: seconds since the epoch.
     """
     if answers is None:
         return Row(level, State.UNKNOWN)
+    if level["aggregation"] == "silence":
+        return _of_silence(level, answers["seen"], wanted, clock)
     if level["source"] == "log":
         return _of_log(level, answers)
     hour, instance = tuple(answers["hour"]), level["instance"]
@@ -157,6 +162,24 @@ def judge(
     return Row(level, state, value, worst, heard.missed, hour, note)
 
 
+def _of_silence(
+    level: Mapping[str, Any], seen: Sequence[Series], wanted: Mapping[str, int] | None, clock: float
+) -> Row:
+    """The row of an indicator that counts who is missed."""
+    if level["source"] == "log":
+        # The newest line's time is its figure there.
+        seen = [
+            Series({**series.tags, "service": SHIPPERS}, ((series.newest, series.newest),))
+            for series in seen
+            if series.newest is not None
+        ]
+    heard = _heard(seen, level["instance"], wanted, clock)
+    if not heard.fresh and not heard.missed:
+        return Row(level, State.UNKNOWN, note="nobody has told anything for a day")
+    missed = float(len(heard.missed))
+    return Row(level, _state(level, [missed]), missed, ", ".join(heard.missed))
+
+
 def _of_log(level: Mapping[str, Any], answers: Mapping[str, Sequence[Series]]) -> Row:
     """The row of an indicator that is read from a log, where silence is no fault: there may have been no visitor.
 
@@ -181,3 +204,42 @@ def _of_log(level: Mapping[str, Any], answers: Mapping[str, Sequence[Series]]) -
         hour=hour,
         note="" if values else f"none within {window}",
     )
+
+
+def recovered(
+    level: Mapping[str, Any],
+    answers: Mapping[str, Sequence[Series]] | None,
+    instance: Mapping[str, str],
+    wanted: Mapping[str, int] | None,
+    clock: float,
+) -> bool | None:
+    """Whether an alarm is over: what it looks at is on the good side of its recovery, or else of its threshold.
+
+    instance: tags of the alarm; with none, all instances count. The others as judge() takes them. None where nobody
+    knows.
+    """
+    row = judge(level, answers, wanted, clock)
+    if answers is None or row.state is State.UNKNOWN:
+        return None
+    if level.get("aggregation") == "silence":
+        name = instance.get(level["instance"], "")
+        return row.state is State.OK or bool(name and name not in row.worst.split(", "))
+    if row.state is State.QUIET:
+        # Of lines that don't arrive nobody knows what they would have told.
+        return None
+    values = [
+        series.points[-1][1]
+        for series in answers.get("alarm", answers["now"])
+        if series.points and _same(instance, series.tags)
+    ]
+    alarm = level["alarm"]
+    bad = [_OPS[alarm["op"]](value, alarm.get("recovery", alarm["threshold"])) for value in values]
+    if alarm.get("instances") == "every" and not instance:
+        return not all(bad) if bad else None
+    # Who tells nothing any more is missed, which is another alarm.
+    return not any(bad) if bad or level["source"] == "log" or row.state is not State.SILENT else None
+
+
+def _same(instance: Mapping[str, str], tags: Mapping[str, str]) -> bool:
+    """Whether a series is of an instance; what an engine tells apart and the statement doesn't, tells nothing."""
+    return all(tags[name] == value for name, value in instance.items() if name in tags)

@@ -15,11 +15,12 @@ from cheroot.ssl.builtin import BuiltinSSLAdapter
 
 from .settings import Settings
 
-_BODY = 16 * 1024
-
 
 class _Server(wsgi.Server):  # type: ignore[misc]
     """A server whose threads serve only those who have begun to say something."""
+
+    #: Bytes. More than is taken, so that who sends too much is heard out and hears why; a longer one is cut off.
+    max_request_body_size = 256 * 1024
 
     def process_conn(self, conn: HTTPConnection) -> None:
         """Serve a connection; a new one waits for its first byte among the idle ones, and ends with them in time."""
@@ -49,14 +50,14 @@ class _Tls(BuiltinSSLAdapter):  # type: ignore[misc]
     def __init__(self, settings: Settings) -> None:
         super().__init__(str(settings.files / "tls.crt"), str(settings.files / "tls.key"))
         self.context.minimum_version = ssl.TLSVersion.TLSv1_2
-        self._allowed = settings.allowed_networks
+        self._allowed = (*settings.allowed_networks, *settings.caller_networks)
 
     def wrap(self, sock: socket.socket) -> tuple[ssl.SSLSocket, dict[str, str]]:
-        """The connection of an operator; strangers don't get as far as a thread."""
+        """The connection of an operator or a caller; strangers don't get as far as a thread."""
         try:
             address = ip_address(sock.getpeername()[0])
             if not any(address in network for network in self._allowed):
-                raise errors.FatalSSLAlert("from none of the operators' networks")
+                raise errors.FatalSSLAlert("from none of the networks that are let in")
             wrapped = self.context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
         except OSError as error:
             raise errors.FatalSSLAlert(*error.args) from error
@@ -77,7 +78,6 @@ def make(settings: Settings, application: Callable[..., Any]) -> Any:
     )
     server.ConnectionClass = _Connection
     server.ssl_adapter = _Tls(settings)
-    server.max_request_body_size = _BODY
     server.error_log = lambda message="", level=20, traceback=False: cherrypy.log(
         message, "SERVER", severity=level, traceback=traceback
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.resources import files
 from ipaddress import ip_address
 from typing import Any, ClassVar
@@ -13,10 +13,13 @@ from urllib.parse import urlsplit
 import cherrypy
 from jinja2 import Environment, PackageLoader
 
-from . import charts, logs, password, words
+from . import api, charts, intake, logs, pages, password, words
+from .actions import Actions
 from .board import Board
 from .doors import Attempts, Sessions
+from .intake import RefusedError
 from .judge import SIGNS
+from .records import ALLOW, Wish
 from .settings import Settings
 
 COOKIE = "__Host-session"
@@ -54,9 +57,10 @@ def _one(given: Given) -> str:
 class Site:
     """Everything the server shows; its methods are the pages."""
 
-    def __init__(self, settings: Settings, board: Board) -> None:
-        self._settings, self._board = settings, board
+    def __init__(self, settings: Settings, board: Board, actions: Actions) -> None:
+        self._settings, self._board, self._actions = settings, board, actions
         self._kept = (settings.files / "password").read_text(encoding="utf-8")
+        self._scaled = pages.scaled(settings.levels)
         self._sessions, self._attempts = Sessions(), Attempts()
         # Each check takes a good deal of processor time and memory: one after the other.
         self._checking = threading.Lock()
@@ -67,6 +71,7 @@ class Site:
         self._pages.globals |= {
             "components": board.components, "figure": words.figure, "unit_of": words.unit_of, "spark": charts.spark,
             "signs": SIGNS, "stack": board.stack, "moment": words.moment, "longest_search": logs.LONGEST,
+            "at": words.instant,
         }  # fmt: skip
 
     def admit(self) -> None:
@@ -148,7 +153,36 @@ class Site:
     @cherrypy.expose  # type: ignore[untyped-decorator]
     def swarm(self) -> bytes:
         """Nodes and services."""
-        return self._page("swarm.html", here="/swarm", **self._board.swarm())
+        shown = self._board.swarm()
+        replicas = pages.replicas(self._actions.journal, self._scaled)
+        return self._page("swarm.html", here="/swarm", **shown, replicas=replicas)
+
+    @cherrypy.expose  # type: ignore[untyped-decorator]
+    def alarms(self) -> bytes:
+        """Alarms now and before."""
+        return self._page("alarms.html", here="/alarms", **pages.alarms(self._actions, self._settings.levels))
+
+    @cherrypy.expose  # type: ignore[untyped-decorator]
+    def actions(self) -> bytes:
+        """What was done and what was refused."""
+        return self._page("actions.html", here="/actions", **pages.history(self._actions))
+
+    @cherrypy.expose  # type: ignore[untyped-decorator]
+    def blocked(self) -> bytes:
+        """Who is blocked."""
+        return self._page("blocked.html", here="/blocked", **pages.blocked(self._actions))
+
+    @cherrypy.expose  # type: ignore[untyped-decorator]
+    def allow(self, address: Given = "") -> None:
+        """Let an address in again."""
+        if cherrypy.request.method != "POST":
+            raise cherrypy.HTTPError(405)
+        try:
+            wish = Wish(ALLOW, intake.address(_one(address)))
+        except RefusedError as refused:
+            raise cherrypy.HTTPError(refused.status, refused.reason) from None
+        self._actions.ask(wish, self._settings.user)
+        raise cherrypy.HTTPRedirect("/blocked", 303)
 
     @cherrypy.expose  # type: ignore[untyped-decorator]
     def static(self, name: str) -> bytes:
@@ -215,24 +249,32 @@ class _Response(cherrypy.Application.response_class):  # type: ignore[misc]
         super().finalize()
 
 
-def application(settings: Settings, board: Board) -> Callable[..., Any]:
-    """The server as a WSGI application."""
-    site = Site(settings, board)
+def _no_body() -> None:
+    """Leave a body to who answers, so that nothing is made of it before."""
+    cherrypy.request.process_request_body = False
+
+
+def _mounted(root: object, tools: Mapping[str, Any]) -> Any:
+    found = cherrypy.Application(
+        root, "", {"/": {"tools.encode.on": False, "request.methods_with_bodies": ("POST",), **tools}}
+    )
+    found.request_class, found.response_class = _Request, _Response
+    return found
+
+
+def application(settings: Settings, board: Board, actions: Actions) -> Callable[..., Any]:
+    """The server as a WSGI application: the pages, and what callers with a token call."""
+    site = Site(settings, board, actions)
     cherrypy.config.update({"environment": "production", "log.screen": False, "checker.on": False})
     cherrypy.tools.admit = cherrypy.Tool("before_handler", site.admit, priority=1)
-    mounted = cherrypy.Application(
-        site,
-        "",
-        {
-            "/": {
-                "tools.admit.on": True,
-                "tools.encode.on": False,
-                "tools.gzip.on": True,
-                "tools.gzip.mime_types": ["text/*"],
-                "request.methods_with_bodies": ("POST",),
-            }
-        },
+    cherrypy.tools.no_body = cherrypy.Tool("before_request_body", _no_body, priority=1)
+    shown = _mounted(
+        site, {"tools.admit.on": True, "tools.gzip.on": True, "tools.gzip.mime_types": ["text/*"]}
     )
-    mounted.request_class, mounted.response_class = _Request, _Response
-    served: Callable[..., Any] = mounted
+    called = _mounted(api.Api(settings, actions), {"tools.no_body.on": True})
+
+    def served(environment: dict[str, Any], start: Callable[..., Any]) -> Any:
+        path, token = environment.get("PATH_INFO", ""), environment.get("HTTP_AUTHORIZATION", "")
+        return (called if api.wanted(path, token) else shown)(environment, start)
+
     return served

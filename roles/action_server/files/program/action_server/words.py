@@ -51,9 +51,19 @@ def period(window: str) -> str:
     return f"{window[:-1]} {_PERIODS[window[-1]]}"
 
 
+def seconds(window: str) -> float:
+    """A window such as 3m, in seconds."""
+    return float(window[:-1]) * {"s": 1, "m": 60, "h": 3600}[window[-1]]
+
+
 def clock(at: float | None) -> str:
     """The time of a moment in UTC; 'never' for none."""
     return "never" if at is None else f"{datetime.datetime.fromtimestamp(at, datetime.UTC):%H:%M:%S} UTC"
+
+
+def instant(at: float | None) -> str:
+    """A moment with its day, in UTC; empty for none."""
+    return "" if at is None else f"{datetime.datetime.fromtimestamp(at, datetime.UTC):%d %b %H:%M:%S}"
 
 
 def moment(text: str) -> str:

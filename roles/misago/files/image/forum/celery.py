@@ -12,7 +12,8 @@ from celery import Celery, bootsteps, signals
 from django.conf import settings
 from django.db import transaction
 from kombu.exceptions import OperationalError
-from redis.exceptions import RedisError
+from redis.connection import DefaultParser
+from redis.exceptions import BusyLoadingError, RedisError
 
 from .patience import Patience, pause
 
@@ -22,6 +23,10 @@ HEARTBEAT = Path("/tmp/celery-alive")  # noqa: S108 (the container's own tmpfs)
 HEARTBEAT_SECONDS = 10.0
 
 log = logging.getLogger(__name__)
+
+# A new master takes no write until its replica is there: a worker connects anew, as to one that is loading, where it
+# would end otherwise.
+DefaultParser.EXCEPTION_CLASSES["NOREPLICAS"] = BusyLoadingError
 
 
 class Task(celery.Task):  # type: ignore[misc]  # no types are published

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sys
 from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -110,6 +111,19 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
 
+class Listener(ThreadingHTTPServer):
+    """Answers each connection in a thread of its own, which keeps no process from ending."""
+
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Tell of a connection that broke in one line of the log; the base class would write a trace of many."""
+        error = sys.exception()
+        gone = isinstance(error, ConnectionError)
+        level = logging.INFO if gone else logging.ERROR
+        log.log(level, "the connection of %s broke: %s", client_address[0], error, exc_info=not gone)
+
+
 def serve(
     port: int, member: Member, election: Election, orders: Orders, seal: Seal, is_alive: Callable[[], bool]
 ) -> None:
@@ -121,6 +135,4 @@ def serve(
         "seal": seal,
         "is_alive": staticmethod(is_alive),
     }
-    server = ThreadingHTTPServer(("0.0.0.0", port), type("MemberHandler", (Handler,), parts))  # noqa: S104
-    server.daemon_threads = True
-    server.serve_forever()
+    Listener(("0.0.0.0", port), type("MemberHandler", (Handler,), parts)).serve_forever()  # noqa: S104

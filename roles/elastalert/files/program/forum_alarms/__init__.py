@@ -1,0 +1,1 @@
+"""What ElastAlert2 is taught: the figures of the service levels, and to be quick."""

@@ -1,0 +1,1 @@
+"""One step up or down for a service of the swarm, within its bounds."""
