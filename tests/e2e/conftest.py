@@ -46,7 +46,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         "test_alarms.py",
         "test_blocking.py",
         "test_log_queues.py",
-        "test_log_outage.py",
+        "test_outages.py",
         "test_nodes.py",
         "test_drills.py",
     ]

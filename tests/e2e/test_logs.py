@@ -133,7 +133,8 @@ def test_the_same_request_is_a_line_of_the_forum(
     assert line["service.name"] == "misago"
     assert line["url.path"] == path
     assert whole_number(line, "http.response.status_code") == 404
-    assert 0 < whole_number(line, "event.duration") <= (reply.seconds + 0.002) * 1e9
+    # Nanoseconds. gunicorn's clock runs on after the last byte, until Django has given its connections back.
+    assert 1e6 < whole_number(line, "event.duration") < (reply.seconds + 1) * 1e9
     assert whole_number(line, "process.pid") > 0
     assert line["source.ip"] == own_address(edge)
     assert "user.name" not in line

@@ -2,7 +2,6 @@
 
 import json
 import re
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -147,43 +146,3 @@ def test_a_killed_telegraf_is_back_and_its_service_never_knew(service: str, runn
     task.node.run(f"kill -9 {killed}")
     until(10, lambda: telegrafs(task) not in ([], [killed]))
     assert started(task) == before
-
-
-def test_nothing_is_missing_after_influxdb_was_away(influx: Influx, lab: Lab) -> None:
-    monitor = lab.monitor
-    wanted = tasks(lab)
-    nodes = {node.container for node in lab.swarm}
-    # A node that was away before is found again within three minutes.
-    until(240, lambda: {node for (node,) in influx.told("snmp", "cpu_load", ["node"])} == nodes)
-    away = 120
-    # From when on everybody measures: a Telegraf that was killed just now begins with the next ten seconds.
-    began = int(time.time()) // 10 * 10 + 20
-    time.sleep(began - time.time())
-    monitor.run("systemctl stop influxdb")
-    try:
-        time.sleep(away)
-    finally:
-        monitor.run("systemctl start influxdb")
-    ended = int(time.time()) // 10 * 10
-    every = {host for task in wanted for host in task.hosts}
-    time.sleep(30)
-
-    def gaps() -> dict[str, int]:
-        """Host -> ten seconds in which it has no point."""
-        counted = influx.ask(
-            f"SELECT count(used_percent) FROM mem WHERE time >= {began}s AND time < {ended}s "  # noqa: S608
-            'GROUP BY time(10s), "host" fill(0)'
-        )
-        hosts = {series.tags["host"]: sum(not row[1] for row in series.rows) for series in counted}
-        silent = {task.service for task in wanted if not task.hosts & set(hosts)}
-        return {
-            **{host: gaps for host, gaps in hosts.items() if gaps and host in every},
-            **dict.fromkeys(silent, -1),
-        }
-
-    until(60, lambda: gaps() == {})
-    counted = influx.ask(
-        f"SELECT count(cpu_load) FROM snmp WHERE time >= {began}s AND time < {ended}s GROUP BY node"  # noqa: S608
-    )
-    assert {series.tags["node"] for series in counted} == nodes
-    assert all(int(series.rows[0][1] or 0) >= (ended - began) // 15 - 1 for series in counted)

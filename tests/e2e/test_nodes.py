@@ -26,6 +26,6 @@ def test_a_drained_node_s_series_are_dropped_and_the_others_stay(lab: Lab, drain
         return {name for (name,) in influx.told("snmp", "uptime", ["node"], "14d")}
 
     others = {node.container for node in lab.swarm} - {drained.container}
-    # The collector asks every three minutes which nodes there are.
+    # On a lab the collector asks every minute which nodes there are.
     until(240, lambda: told() == others)
     assert {name for (name,) in influx.told("snmp", "uptime", ["node"])} == others
