@@ -148,12 +148,12 @@ def stack() -> dict[str, Any]:
     return {**result, "services": with_telegraf(result["services"], telegraf)}
 
 
-def test_the_snmp_library_is_kept_where_neither_an_inventory_nor_the_history_takes_it_in() -> None:
-    role = ROOT / "roles" / "snmp_collector"
+def test_python_packages_are_kept_where_neither_an_inventory_nor_the_history_takes_them_in() -> None:
+    role = ROOT / "roles" / "python_library"
     inventory = ROOT / "inventories" / "production"
-    given: dict[str, Any] = {"role_path": str(role), "pki_dir": str(inventory / "pki")}
-    settings = look(ROOT / "roles", "snmp_collector_wheels_dir", **given)["settings"]
-    place = Path(settings["snmp_collector_wheels_dir"])
+    given: dict[str, Any] = {"role_path": str(role), "python_library_home": "/opt/trial"}
+    settings = look(ROOT / "roles", "python_library_wheels_dir", **given)["settings"]
+    place = Path(settings["python_library_wheels_dir"])
     assert inventory not in place.parents
     assert (
         subprocess.run(["git", "check-ignore", "--quiet", place / "x.whl"], cwd=ROOT, check=False).returncode
