@@ -122,34 +122,6 @@ def away(node: Node, unit: str) -> Iterator[None]:
         node.run(f"systemctl start {unit}")
 
 
-def test_one_part_after_the_other_is_away(lab: Lab, settled: Callable[[str, Load], None]) -> None:
-    wanted, nodes = tasks(lab), {node.container for node in lab.swarm}
-    # A node that was away before is found again with the next question after it.
-    until(240, lambda: Influx(lab).told("snmp", "cpu_load", ["node"]) == {(node,) for node in nodes})
-    # From when on everybody measures: a Telegraf that was killed just now begins with the next ten seconds.
-    began = int(time.time()) // 10 * 10 + 20
-    time.sleep(began - time.time())
-    load = Load(lab, RATE)
-    with away(lab.monitor, "influxdb"):
-        with load.running():
-            for unit in ("log_collector", "log_parser", "elasticsearch"):
-                time.sleep(5)
-                lab.monitor.run(f"systemctl kill --signal=KILL {unit}")
-                time.sleep(15)
-            with stopped(lab.swarm[0], "log_shipper"):
-                time.sleep(5)
-                asked = time.monotonic()
-                lines.write(lab.swarm[0], "nginx", lines.new_task(), "true")
-                assert time.monotonic() - asked < 30
-            time.sleep(5)
-        time.sleep(max(0, began + INFLUXDB_AWAY - time.time()))
-    ended = int(time.time()) // 10 * 10
-    settled("collector, parser and Elasticsearch killed, a shipper stopped, one after the other", load)
-    points = Points(lab, wanted, began, ended)
-    until(90, lambda: points.gaps() == {})
-    until(30, lambda: points.whole_nodes() == nodes)
-
-
 @pytest.fixture
 def blocked(lab: Lab, log_operator: Sign) -> Iterator[Callable[[bool], None]]:
     """Lets the indices take lines, or none."""
@@ -164,19 +136,55 @@ def blocked(lab: Lab, log_operator: Sign) -> Iterator[Callable[[bool], None]]:
     block(False)
 
 
-def test_indices_that_take_no_line_are_told_of_and_heal(
-    lab: Lab, settled: Callable[[str, Load], None], blocked: Callable[[bool], None]
-) -> None:
-    load = Load(lab, RATE)
-    with load.running():
-        time.sleep(3)
-        blocked(True)
-        time.sleep(15)
-        lab.monitor.run("systemctl start elasticsearch-keeper.service")
-        state = lab.monitor.run("systemctl is-failed elasticsearch-keeper.service").strip()
-        told = json.dumps(lab.monitor.run("journalctl -u elasticsearch-keeper.service -n 5 --no-pager"))
-        blocked(False)
+def kill_the_parts(lab: Lab) -> None:
+    """Kill what receives, takes apart and keeps lines, one after the other."""
+    for unit in ("log_collector", "log_parser", "elasticsearch"):
         time.sleep(5)
+        lab.monitor.run(f"systemctl kill --signal=KILL {unit}")
+        time.sleep(15)
+
+
+def stop_a_shipper(lab: Lab) -> None:
+    """A shipper hangs, and a container starts meanwhile."""
+    with stopped(lab.swarm[0], "log_shipper"):
+        time.sleep(5)
+        asked = time.monotonic()
+        lines.write(lab.swarm[0], "nginx", lines.new_task(), "true")
+        assert time.monotonic() - asked < 30
+    time.sleep(5)
+
+
+def block_the_indices(lab: Lab, blocked: Callable[[bool], None]) -> None:
+    """The indices take no line, and somebody tells."""
+    blocked(True)
+    time.sleep(15)
+    lab.monitor.run("systemctl start elasticsearch-keeper.service")
+    state = lab.monitor.run("systemctl is-failed elasticsearch-keeper.service").strip()
+    told = json.dumps(lab.monitor.run("journalctl -u elasticsearch-keeper.service -n 5 --no-pager"))
+    blocked(False)
+    time.sleep(5)
     assert state == "failed", told
     assert "index-blocked" in told
-    settled("indices that took no line", load)
+
+
+def test_one_part_after_the_other_is_away(
+    lab: Lab, settled: Callable[[str, Load], None], blocked: Callable[[bool], None]
+) -> None:
+    wanted, nodes = tasks(lab), {node.container for node in lab.swarm}
+    # A node that was away before is found again with the next question after it.
+    until(240, lambda: Influx(lab).told("snmp", "cpu_load", ["node"]) == {(node,) for node in nodes})
+    # From when on everybody measures: a Telegraf that was killed just now begins with the next ten seconds.
+    began = int(time.time()) // 10 * 10 + 20
+    time.sleep(began - time.time())
+    load = Load(lab, RATE)
+    with away(lab.monitor, "influxdb"):
+        with load.running():
+            kill_the_parts(lab)
+            stop_a_shipper(lab)
+            block_the_indices(lab, blocked)
+        time.sleep(max(0, began + INFLUXDB_AWAY - time.time()))
+    ended = int(time.time()) // 10 * 10
+    settled("parts killed, a shipper stopped, the indices blocked, one after the other", load)
+    points = Points(lab, wanted, began, ended)
+    until(90, lambda: points.gaps() == {})
+    until(30, lambda: points.whole_nodes() == nodes)
