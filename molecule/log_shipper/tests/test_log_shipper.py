@@ -79,3 +79,15 @@ def test_a_killed_shipper_keeps_what_it_has_and_gets_what_came_meanwhile(node: H
     until(lambda: queued(node, f"meanwhile {text} 4 end"), "what came meanwhile isn't in the queue")
     # The last may have been in the hand of the one that was killed.
     assert all(queued(node, f"before {text} {number} end") for number in (0, 50, 98))
+
+
+def test_lines_that_have_arrived_are_not_read_again(node: Host) -> None:
+    # As when a shipper is killed that has removed its place in an empty queue, and not yet the queue.
+    old, new = f"arrived {time.time_ns()}", f"new {time.time_ns()}"
+    node.check_output("systemctl stop log_shipper.socket %s", UNIT)
+    node.check_output("rm -f %s/lines.* && yes %s | head -c 1000000 >%s/lines.00000001", QUEUE, old, QUEUE)
+    node.check_output("chown log_shipper:log_shipper %s/lines.00000001", QUEUE)
+    node.check_output("systemctl start log_shipper.socket %s", UNIT)
+    send(node, "nginx", f"{new} NUMBER end", 50)
+    until(lambda: queued(node, f"{new} 49 end"), "the lines aren't in the queue")
+    assert not queued(node, old)
