@@ -1,19 +1,19 @@
-"""Loads filters and tests before the first task, so that every worker finds them loaded, and looks at them no more."""
+"""Loads filters, tests and lookups before the first task, so that every worker finds them loaded."""
 
 from __future__ import annotations
 
 import gc
 
 from ansible.plugins.callback import CallbackBase
-from ansible.plugins.loader import filter_loader, test_loader
+from ansible.plugins.loader import filter_loader, lookup_loader, test_loader
 
 DOCUMENTATION = """
 name: load_once
 type: aggregate
-short_description: Load filters and tests once, not once for every task and host
+short_description: Load filters, tests and lookups once, not once for every task and host
 description:
   - Ansible runs every task for every host in a process of its own, a copy of the one that reads the playbook.
-  - Where that one has not needed a filter or test yet, each copy loads all of them anew, which takes more than a third
+  - Where that one has not needed a filter, test or lookup yet, each copy loads it anew, which takes more than a third
     of the control machine's processor time.
   - This loads them at the playbook's start, and takes them out of what Python searches for garbage. A copy lives for
     parts of a second; searching, it would touch and so copy what it could have shared, for nothing.
@@ -35,6 +35,9 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # Ansible has no type
         for loader in (filter_loader, test_loader):
             for _ in loader.all():
                 pass
+        # Of these, what is loaded is the class alone.
+        for _ in lookup_loader.all(class_only=True):
+            pass
         gc.collect()
         gc.freeze()
         # Workers inherit it, and end before they have made so many objects.

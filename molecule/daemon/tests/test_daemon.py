@@ -63,6 +63,44 @@ def test_a_reload_keeps_the_process_and_happens_once(ansible: Run, machines: dic
     assert again.stdout.count("changed=0") == len(MANAGERS), again.stdout
 
 
+@pytest.mark.parametrize("state", ["start", "stop"])
+def test_a_unit_that_systemd_has_not_read_yet_is_read(
+    ansible: Run, machines: dict[str, Host], state: str
+) -> None:
+    node = machines["node-1"]
+    unit, needed = f"/etc/systemd/system/{UNIT}", f"systemctl show --value -p NeedDaemonReload {UNIT}"
+    node.check_output(f"systemctl {state} {UNIT} && sed -i '/^Environment=TRIAL/d' {unit}")
+    node.check_output(f"sed -i 's/^\\[Service\\]/&\\nEnvironment=TRIAL={state}/' {unit}")
+    assert node.check_output(needed) == "yes"
+
+    made = ansible("converge.yml", daemon_files=[CONFIGURATION, unit])
+    assert made.returncode == 0, made.stdout
+    assert made.stdout.count("changed=1") == 1, made.stdout
+    assert node.check_output(needed) == "no"
+    environment = node.check_output(f"tr '\\0' '\\n' </proc/{process(node, UNIT)}/environ")
+    assert f"TRIAL={state}" in environment.splitlines()
+    assert ansible("converge.yml", daemon_files=[CONFIGURATION, unit]).stdout.count("changed=0") == len(
+        MANAGERS
+    )
+
+
+@pytest.mark.parametrize("command", ["stop", "disable", "disable --now"])
+def test_one_that_was_stopped_or_would_not_start_with_the_machine_is_brought_back(
+    ansible: Run, machines: dict[str, Host], command: str
+) -> None:
+    before = processes(machines)
+    machines["node-2"].check_output(f"systemctl {command} {UNIT}")
+    dry = ansible("converge.yml", "--check")
+    assert dry.stdout.count("changed=1") == 1, dry.stdout
+    made = ansible("converge.yml")
+    assert made.stdout.count("changed=1") == 1, made.stdout
+    assert machines["node-2"].service(UNIT).is_running
+    assert machines["node-2"].service(UNIT).is_enabled
+    now = processes(machines)
+    assert (now["node-2"] == before["node-2"]) == (command == "disable")
+    assert [now[name] for name in ("node-1", "node-3")] == [before[name] for name in ("node-1", "node-3")]
+
+
 @pytest.fixture
 def never_ready(tmp_path: Path) -> Path:
     script = tmp_path / "ready.sh"
