@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).resolve().parents[2]
+from local_play import play
 
 FILTER = """
 import os
@@ -38,25 +34,11 @@ def test_filters_are_loaded_once_for_all_tasks(tmp_path: Path, callbacks: str, t
     (tmp_path / "filter_plugins").mkdir()
     (tmp_path / "filter_plugins" / "twice.py").write_text(FILTER)
     (tmp_path / "play.yml").write_text(PLAYBOOK)
-    subprocess.run(
-        [
-            str(Path(sys.executable).with_name("ansible-playbook")),
-            "-i",
-            "localhost,",
-            "-c",
-            "local",
-            "play.yml",
-        ],
-        cwd=tmp_path,
-        env=os.environ
-        | {
-            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-            "ANSIBLE_FILTER_PLUGINS": str(tmp_path / "filter_plugins"),
-            "ANSIBLE_CALLBACKS_ENABLED": callbacks,
-            "ANSIBLE_STRATEGY": "linear",
-        },
-        check=True,
-        capture_output=True,
-        timeout=120,
+    play(
+        tmp_path,
+        "play.yml",
+        ANSIBLE_FILTER_PLUGINS=str(tmp_path / "filter_plugins"),
+        ANSIBLE_CALLBACKS_ENABLED=callbacks,
+        ANSIBLE_STRATEGY="linear",
     )
     assert len((tmp_path / "filter_plugins" / "loaded").read_text().split()) == times

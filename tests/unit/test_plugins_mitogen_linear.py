@@ -8,8 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-
-ROOT = Path(__file__).resolve().parents[2]
+from local_play import ROOT, play
 
 FILTER = """
 import os
@@ -71,26 +70,11 @@ def test_workers_may_use_all_processors(tmp_path: Path) -> None:
     (tmp_path / "filter_plugins").mkdir()
     (tmp_path / "filter_plugins" / "processors.py").write_text(FILTER)
     (tmp_path / "play.yml").write_text(PLAYBOOK)
-    subprocess.run(
-        [
-            str(Path(sys.executable).with_name("ansible-playbook")),
-            "-i",
-            "localhost,",
-            "-c",
-            "local",
-            "play.yml",
-        ],
-        cwd=tmp_path,
-        env=os.environ
-        | {
-            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-            "ANSIBLE_FILTER_PLUGINS": str(tmp_path / "filter_plugins"),
-            "ANSIBLE_STRATEGY": "mitogen_linear",
-            "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
-        },
-        check=True,
-        capture_output=True,
-        timeout=120,
+    play(
+        tmp_path,
+        "play.yml",
+        ANSIBLE_FILTER_PLUGINS=str(tmp_path / "filter_plugins"),
+        ANSIBLE_STRATEGY="mitogen_linear",
     )
     seen = (tmp_path / "filter_plugins" / "seen").read_text().split()
     assert seen == [str(len(os.sched_getaffinity(0)))] * 2

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
+from local_play import start
 
-ROOT = Path(__file__).resolve().parents[2]
 PLAYBOOK = """
 - hosts: localhost
   gather_facts: false
@@ -45,33 +42,14 @@ def asleep(pid: int) -> bool:
 @pytest.mark.parametrize("strategy", ["linear", "mitogen_linear"])
 def test_the_workers_of_a_killed_run_end_with_it(tmp_path: Path, strategy: str) -> None:
     (tmp_path / "play.yml").write_text(PLAYBOOK)
-    run = subprocess.Popen(
-        [
-            str(Path(sys.executable).with_name("ansible-playbook")),
-            "-i",
-            "localhost,",
-            "-c",
-            "local",
-            "play.yml",
-        ],
-        cwd=tmp_path,
-        env=os.environ
-        | {
-            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-            "ANSIBLE_STRATEGY": strategy,
-            "ANSIBLE_PYTHON_INTERPRETER": sys.executable,
-        },
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    end = time.monotonic() + 60
-    started: set[int] = set()
-    while not any(map(asleep, started)):
-        assert time.monotonic() < end, "the task never began"
-        started = family(run.pid)
-        time.sleep(0.05)
-    run.kill()
-    run.wait()
+    with start(tmp_path, "play.yml", ANSIBLE_STRATEGY=strategy) as run:
+        end = time.monotonic() + 60
+        started: set[int] = set()
+        while not any(map(asleep, started)):
+            assert time.monotonic() < end, "the task never began"
+            started = family(run.pid)
+            time.sleep(0.05)
+        run.kill()
     end = time.monotonic() + 10
     # What the task has started may go on to its end: nothing waits for it.
     while left := {pid for pid in started if Path(f"/proc/{pid}").exists() and not asleep(pid)}:

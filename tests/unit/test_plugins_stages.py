@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
-import sys
 import time
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+import local_play
+
 PLAYBOOK = """
 - hosts: localhost
   gather_facts: false
@@ -23,18 +22,12 @@ def start(directory: Path, *tasks: str) -> subprocess.Popen[str]:
     names = [f"{number}.yml" for number in range(len(tasks))]
     for name, task in zip(names, tasks, strict=True):
         (directory / name).write_text(PLAYBOOK.format(task=task))
-    return subprocess.Popen(
-        [str(Path(sys.executable).with_name("ansible-playbook")), "-i", "localhost,", "-c", "local", *names],
-        cwd=directory,
-        env=os.environ
-        | {
-            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-            "ANSIBLE_CALLBACKS_ENABLED": "stages",
-            "STAGE_NAMES": "Lay the ground,Build,Paint",
-            "STAGES": str(directory / "stages"),
-        },
-        text=True,
-        stdout=subprocess.PIPE,
+    return local_play.start(
+        directory,
+        *names,
+        ANSIBLE_CALLBACKS_ENABLED="stages",
+        STAGE_NAMES="Lay the ground,Build,Paint",
+        STAGES=str(directory / "stages"),
     )
 
 
